@@ -1,0 +1,55 @@
+"""Inference: what the archive and the service need of a pair of encoders, and nothing else.
+
+Axes: B studies or texts, D embedding width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from .image import ImageTransform
+
+__all__ = ["StudyEncoder", "StudyImages"]
+
+
+@dataclass(frozen=True)
+class StudyImages:
+    """The prepared images of one study, each float32 (crop, crop) from ``ImageTransform``, absent ones None.
+
+    Slots in the order of the ALTA paper: two views of the current study, two of the patient's prior one.
+    """
+
+    current_frontal: np.ndarray | None = None
+    current_lateral: np.ndarray | None = None
+    prior_frontal: np.ndarray | None = None
+    prior_lateral: np.ndarray | None = None
+
+    def slots(self) -> tuple[np.ndarray | None, ...]:
+        return self.current_frontal, self.current_lateral, self.prior_frontal, self.prior_lateral
+
+
+class StudyEncoder(Protocol):
+    """A pair of encoders. Thread-safe; every returned embedding is float32 and has length 1."""
+
+    fingerprint: str  # names weights, configuration and preprocessing; 64 hexadecimal digits
+    dimension: int  # D
+    context_length: int  # tokens of a text that are read, special tokens included
+    transform: ImageTransform
+
+    def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
+        """(B, D), one row a study. At least one slot of each study is present."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, D), one row a text; what is over ``context_length`` tokens is not read."""
+        ...
+
+    def encode_prompts(self, prompts: Sequence[str]) -> np.ndarray:
+        """(D,), one direction for a set of phrasings: the mean of their projections, normalised once."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before truncation, special tokens included."""
+        ...

@@ -16,7 +16,14 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from .errors import ImageError
 
-__all__ = ["ImageTransform", "MAX_PIXELS", "Radiograph", "decode_dicom", "read_dicom", "read_radiograph"]
+__all__ = [
+    "ImageTransform",
+    "MAX_PIXELS",
+    "Radiograph",
+    "decode_dicom",
+    "read_dicom",
+    "read_radiograph",
+]
 
 MAX_PIXELS = 64_000_000  # the largest detectors give about 18 million; more is a decompression bomb
 
@@ -52,7 +59,10 @@ class ImageTransform:
     def geometry(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Resized (height, width) and the crop's (top, left) for an original of that size, in px."""
         scale = self.resize / min(height, width)
-        resized = max(self.resize, round(height * scale)), max(self.resize, round(width * scale))
+        resized = (
+            max(self.resize, round(height * scale)),
+            max(self.resize, round(width * scale)),
+        )
         return *resized, (resized[0] - self.crop) // 2, (resized[1] - self.crop) // 2
 
     def place(self, pixels: np.ndarray) -> np.ndarray:
@@ -97,15 +107,22 @@ def read_dicom(source: bytes | Path, header_only: bool = False) -> pydicom.Datas
             warnings.simplefilter("ignore")  # odd values in headers that are not needed
             dataset = pydicom.dcmread(stream, stop_before_pixels=header_only)
     except pydicom.errors.InvalidDicomError:
-        raise ImageError("Expected a DICOM file; found no DICM prefix at byte 128.", "not-dicom") from None
+        raise ImageError(
+            "Expected a DICOM file; found no DICM prefix at byte 128.", "not-dicom"
+        ) from None
     except OSError as error:
         if isinstance(source, Path) and not isinstance(error, EOFError):
             raise
         raise ImageError(f"The DICOM file ends early: {error}.", "truncated") from error
     except Exception as error:  # pydicom raises many kinds on broken files
-        raise ImageError(f"The DICOM file cannot be parsed: {error}.", "truncated") from error
+        raise ImageError(
+            f"The DICOM file cannot be parsed: {error}.", "truncated"
+        ) from error
     if "TransferSyntaxUID" not in dataset.file_meta:
-        raise ImageError("The DICOM file meta information names no transfer syntax.", "no-transfer-syntax")
+        raise ImageError(
+            "The DICOM file meta information names no transfer syntax.",
+            "no-transfer-syntax",
+        )
     return dataset
 
 
@@ -122,7 +139,9 @@ def decode_dicom(dataset: pydicom.Dataset) -> np.ndarray:
     except ImageError:
         raise
     except Exception as error:  # a hostile header can break any step
-        raise ImageError(f"The image cannot be displayed: {error}.", "undecodable") from error
+        raise ImageError(
+            f"The image cannot be displayed: {error}.", "undecodable"
+        ) from error
 
 
 def _display_values(dataset: pydicom.Dataset) -> np.ndarray:
@@ -130,7 +149,11 @@ def _display_values(dataset: pydicom.Dataset) -> np.ndarray:
     stored = _decode_stored(dataset)
     padding = _padding_mask(dataset, stored)
     values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset)
-    pixels = _to_unit_range(values.astype(np.float32), None if padding is None else ~padding, _has_voi(dataset))
+    pixels = _to_unit_range(
+        values.astype(np.float32),
+        None if padding is None else ~padding,
+        _has_voi(dataset),
+    )
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels = 1 - pixels
     if padding is not None:
@@ -142,11 +165,21 @@ def _require_single_grey_frame(dataset: pydicom.Dataset) -> None:
     if "PixelData" not in dataset:
         raise ImageError("The DICOM object has no pixel data.", "no-pixel-data")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise ImageError(f"Expected a single frame, found {dataset.NumberOfFrames}.", "multi-frame")
+        raise ImageError(
+            f"Expected a single frame, found {dataset.NumberOfFrames}.", "multi-frame"
+        )
     photometric = dataset.get("PhotometricInterpretation")
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(dataset.get("SamplesPerPixel") or 1) != 1:
-        raise ImageError(f"Expected MONOCHROME1 or MONOCHROME2, found {photometric}.", "unsupported-photometric")
-    _require_reasonable_size(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0))
+    if (
+        photometric not in ("MONOCHROME1", "MONOCHROME2")
+        or int(dataset.get("SamplesPerPixel") or 1) != 1
+    ):
+        raise ImageError(
+            f"Expected MONOCHROME1 or MONOCHROME2, found {photometric}.",
+            "unsupported-photometric",
+        )
+    _require_reasonable_size(
+        int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    )
 
 
 def _decode_stored(dataset: pydicom.Dataset) -> np.ndarray:
@@ -154,10 +187,15 @@ def _decode_stored(dataset: pydicom.Dataset) -> np.ndarray:
     try:
         return dataset.pixel_array
     except NotImplementedError as error:
-        raise ImageError(f"Transfer syntax {syntax.name} is not supported.", "unsupported-transfer-syntax") from error
+        raise ImageError(
+            f"Transfer syntax {syntax.name} is not supported.",
+            "unsupported-transfer-syntax",
+        ) from error
     except Exception as error:  # every decoder has its own kinds
         if not syntax.is_compressed:
-            raise ImageError(f"The pixel data are incomplete: {error}.", "truncated") from error
+            raise ImageError(
+                f"The pixel data are incomplete: {error}.", "truncated"
+            ) from error
         message = f"{syntax.name} pixel data cannot be decoded: {error}."
         raise ImageError(message, "undecodable") from error
 
@@ -173,12 +211,21 @@ def _padding_mask(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray | 
 
 
 def _has_voi(dataset: pydicom.Dataset) -> bool:
-    return bool(dataset.get("VOILUTSequence")) or dataset.get("WindowWidth") not in (None, "")
+    return bool(dataset.get("VOILUTSequence")) or dataset.get("WindowWidth") not in (
+        None,
+        "",
+    )
 
 
-def _to_unit_range(values: np.ndarray, inside: np.ndarray | None, windowed: bool) -> np.ndarray:
+def _to_unit_range(
+    values: np.ndarray, inside: np.ndarray | None, windowed: bool
+) -> np.ndarray:
     sample = values if inside is None else values[inside]
-    low, high = (sample.min(), sample.max()) if windowed else np.percentile(sample, DISPLAY_PERCENTILES)
+    low, high = (
+        (sample.min(), sample.max())
+        if windowed
+        else np.percentile(sample, DISPLAY_PERCENTILES)
+    )
     if high <= low:
         low, high = sample.min(), sample.max()
     if not np.isfinite(high - low) or high <= low:
@@ -195,15 +242,25 @@ def _decode_picture(data: bytes) -> np.ndarray:
             picture = ImageOps.exif_transpose(picture)
             picture.load()
     except UnidentifiedImageError:
-        raise ImageError("Expected a DICOM, JPEG or PNG file; the content is none of them.") from None
+        raise ImageError(
+            "Expected a DICOM, JPEG or PNG file; the content is none of them."
+        ) from None
     except Image.DecompressionBombError as error:
         raise ImageError(str(error), "too-many-pixels") from error
     except ImageError:
         raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and zlib errors
-        raise ImageError(f"The picture cannot be decoded: {error}.", "truncated") from error
-    if picture.mode.startswith("I"):  # 16-bit PNG: raw detector values, stretched as in DICOM without a window
-        return _to_unit_range(np.asarray(picture).astype(np.float32), None, windowed=False)
+    except (
+        Exception
+    ) as error:  # Pillow raises OSError, SyntaxError, ValueError and zlib errors
+        raise ImageError(
+            f"The picture cannot be decoded: {error}.", "truncated"
+        ) from error
+    if picture.mode.startswith(
+        "I"
+    ):  # 16-bit PNG: raw detector values, stretched as in DICOM without a window
+        return _to_unit_range(
+            np.asarray(picture).astype(np.float32), None, windowed=False
+        )
     pixels = np.asarray(picture.convert("L"), dtype=np.float32) / 255
     if pixels.min() == pixels.max():
         raise ImageError("Every pixel of the image has the same value.", "blank-image")
@@ -214,4 +271,7 @@ def _require_reasonable_size(height: int, width: int) -> None:
     if height < 1 or width < 1:
         raise ImageError(f"The image says it is {width} x {height} px.", "undecodable")
     if height * width > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} px is over the limit of {MAX_PIXELS} px.", "too-many-pixels")
+        raise ImageError(
+            f"{width} x {height} px is over the limit of {MAX_PIXELS} px.",
+            "too-many-pixels",
+        )

@@ -1,0 +1,161 @@
+"""Our checkpoint: a folder with model.safetensors, config.json and vocab.txt.
+
+config.json holds the architecture, the image constants and where the weights come from, so that embedding an
+archive and serving it can never disagree about preprocessing.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from .alta import ALTA, ALTAConfig, ImageConfig, TextConfig
+from .errors import CheckpointError
+from .image import ImageTransform
+from .text import ReportTokenizer
+
+__all__ = ["Checkpoint", "Provenance", "load_checkpoint", "save_checkpoint"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from and what may be done with them; shown wherever the model answers."""
+
+    name: str
+    trained_on: str
+    license: str
+    notice: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """fingerprint: SHA-256 over weights, architecture, image constants and vocabulary, 64 hexadecimal digits."""
+
+    model: ALTA
+    tokenizer: ReportTokenizer
+    transform: ImageTransform
+    provenance: Provenance
+    fingerprint: str
+
+
+def save_checkpoint(
+    folder: Path,
+    model: ALTA,
+    vocabulary: list[str],
+    transform: ImageTransform,
+    provenance: Provenance,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a checkpoint; each file appears whole or not at all. ``dtype`` is that of the stored weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "format": FORMAT,
+        "architecture": dataclasses.asdict(model.config),
+        "image_transform": dataclasses.asdict(transform),
+        "provenance": dataclasses.asdict(provenance),
+    }
+    weights = {
+        name: value.detach().to("cpu", dtype).contiguous()
+        for name, value in _parameters(model).items()
+    }
+    _write(folder / "vocab.txt", ("\n".join(vocabulary) + "\n").encode())
+    _write(folder / "model.safetensors", save(weights))
+    _write(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint, strictly. Raises CheckpointError that says what to mend."""
+    config = _read_config(folder)
+    try:
+        architecture = dict(config["architecture"])
+        image = ImageConfig(**architecture.pop("image"))
+        text = TextConfig(**architecture.pop("text"))
+        model = ALTA(ALTAConfig(image=image, text=text, **architecture))
+        transform = ImageTransform(**config["image_transform"])
+        provenance = Provenance(**config["provenance"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}/config.json does not describe an ALTA model: {error}."
+        ) from error
+    _load_weights(model, folder / "model.safetensors")
+    tokenizer = ReportTokenizer(folder / "vocab.txt", text.context_length)
+    if len(tokenizer.vocabulary) != text.vocabulary:
+        found = len(tokenizer.vocabulary)
+        raise CheckpointError(
+            f"{folder}/vocab.txt has {found} tokens, the model expects {text.vocabulary}."
+        )
+    return Checkpoint(
+        model.eval(), tokenizer, transform, provenance, _fingerprint(folder, config)
+    )
+
+
+def _parameters(model: ALTA) -> dict[str, torch.Tensor]:
+    return dict(model.named_parameters())
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder}: no config.json; expected a folder written by `alta train`."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}/config.json cannot be read: {error}."
+        ) from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder}/config.json: expected format {FORMAT}, found {config!r:.80}."
+        )
+    return config
+
+
+def _load_weights(model: ALTA, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.") from error
+    own = _parameters(model)
+    missing, unexpected = (
+        sorted(own.keys() - weights.keys()),
+        sorted(weights.keys() - own.keys()),
+    )
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{path}: missing {missing[:8] or 'nothing'}; unexpected {unexpected[:8] or 'nothing'}."
+        )
+    if wrong := [name for name in own if own[name].shape != weights[name].shape]:
+        raise CheckpointError(
+            f"{path}: parameters of another shape than config.json says: {wrong[:8]}."
+        )
+    model.load_state_dict(
+        {name: value.float() for name, value in weights.items()}, strict=False
+    )
+
+
+def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for key in ("architecture", "image_transform"):
+        digest.update(json.dumps(config[key], sort_keys=True).encode())
+    for name in ("vocab.txt", "model.safetensors"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)

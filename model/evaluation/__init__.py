@@ -1,0 +1,1 @@
+"""Evaluation: figures with intervals, and the protocols that produce them."""

@@ -1,0 +1,80 @@
+"""Retrieval and classification figures, with bootstrap intervals that resample patients.
+
+Axes: Q queries, G gallery items. Similarities are (Q, G), larger is closer. Ties are broken by gallery order, as the
+search does, so a gallery must not be sorted by class; a constant encoder then scores at chance.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Interval", "auroc", "bootstrap", "hit_ranks", "precision_at_k"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    def as_list(self) -> list[float]:
+        return [round(self.value, 4), round(self.low, 4), round(self.high, 4)]
+
+
+def precision_at_k(similarity: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
+    """Share of the first k that is relevant, per query: (Q,). relevant is (Q, G) bool."""
+    first = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(relevant, first, axis=1).mean(axis=1)
+
+
+def hit_ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """Rank, from 1, of the first relevant item of each query: (Q,)."""
+    order = np.argsort(-similarity, axis=1, kind="stable")
+    return np.take_along_axis(relevant, order, axis=1).argmax(axis=1) + 1
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve; equal scores count half. NaN when one of the classes is empty."""
+    positive = positive.astype(bool)
+    count = int(positive.sum())
+    if count in (0, len(positive)):
+        return float("nan")
+    values, place, repeats = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(repeats) - (repeats - 1) / 2)[place]  # mid-ranks, from 1
+    return float(
+        (ranks[positive].sum() - count * (count + 1) / 2)
+        / (count * (len(positive) - count))
+    )
+
+
+def bootstrap(
+    patients: np.ndarray,
+    figure: Callable[[np.ndarray], float],
+    rounds: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """95 % percentile interval of ``figure(rows)`` when patients, with all their rows, are drawn with replacement."""
+    names, owner = np.unique(patients, return_inverse=True)
+    rows_of = np.split(
+        np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1]
+    )
+    draw = np.random.default_rng(seed)
+    samples = [
+        figure(
+            np.concatenate(
+                [
+                    rows_of[number]
+                    for number in draw.integers(len(names), size=len(names))
+                ]
+            )
+        )
+        for _ in range(rounds)
+    ]
+    low, high = np.nanpercentile(samples, (2.5, 97.5))
+    return Interval(float(figure(np.arange(len(patients)))), float(low), float(high))

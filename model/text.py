@@ -1,0 +1,124 @@
+"""Reports as the text encoder reads them: which sections, which sentences, which tokens."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import BertWordPieceTokenizer
+
+from .errors import CheckpointError
+
+__all__ = [
+    "ReportTokenizer",
+    "TokenBatch",
+    "report_body",
+    "sentences",
+    "train_vocabulary",
+]
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """input_ids and attention_mask int64 (B, T), padded to the longest text of the batch."""
+
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+
+
+class ReportTokenizer:
+    """BERT WordPiece, lower case, from a ``vocab.txt`` (one token a line; CXR-BERT's and ours alike)."""
+
+    def __init__(self, vocabulary: Path, context_length: int) -> None:
+        try:
+            tokens = vocabulary.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise CheckpointError(
+                f"{vocabulary}: the vocabulary cannot be read: {error.strerror}."
+            ) from error
+        if missing := [token for token in SPECIAL_TOKENS if token not in tokens]:
+            raise CheckpointError(
+                f"{vocabulary}: expected a BERT vocabulary; {', '.join(missing)} missing."
+            )
+        self.vocabulary = tokens
+        self.context_length = context_length
+        ids = {token: number for number, token in enumerate(tokens)}
+        self.special_ids = tuple(ids[token] for token in SPECIAL_TOKENS)
+        self.mask_id = ids["[MASK]"]
+        self._tokenizer = BertWordPieceTokenizer(vocab=ids, lowercase=True)
+
+    def __call__(self, texts: Sequence[str]) -> TokenBatch:
+        rows = [
+            self._truncate(encoding.ids)
+            for encoding in self._tokenizer.encode_batch(list(texts))
+        ]
+        width = max(len(row) for row in rows)
+        input_ids = np.full((len(rows), width), self.special_ids[0], dtype=np.int64)
+        attention_mask = np.zeros((len(rows), width), dtype=np.int64)
+        for number, row in enumerate(rows):
+            input_ids[number, : len(row)] = row
+            attention_mask[number, : len(row)] = 1
+        return TokenBatch(input_ids, attention_mask)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before truncation, special tokens included."""
+        return [
+            len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))
+        ]
+
+    def _truncate(self, ids: list[int]) -> list[int]:
+        return (
+            ids
+            if len(ids) <= self.context_length
+            else [*ids[: self.context_length - 1], ids[-1]]
+        )
+
+
+def report_body(findings: str, impression: str, text: str = "") -> str:
+    """What of a report is encoded: findings and impression, as in the published training tables.
+
+    Indication and comparison say why and against what, not what is seen. A report without recognised sections
+    is encoded whole.
+    """
+    body = " ".join(
+        part.strip() for part in (findings, impression) if part and part.strip()
+    )
+    return body or text.strip()
+
+
+def sentences(text: str) -> list[str]:
+    """Split at full stops, question and exclamation marks that end a word, and at line breaks between paragraphs."""
+    parts = re.split(
+        r"(?<=[a-z0-9)\]%][.!?])\s+|\n\s*\n", text.strip(), flags=re.IGNORECASE
+    )
+    return [" ".join(part.split()) for part in parts if part.strip()]
+
+
+def train_vocabulary(texts: Iterable[str], size: int, folder: Path) -> Path:
+    """Learn a WordPiece vocabulary of at most ``size`` tokens and write ``vocab.txt``.
+
+    Every printable ASCII character is in it alone and as a continuation, so no ordinary text gives [UNK].
+    """
+    alphabet = [chr(code) for code in range(33, 127)]
+    trainer = BertWordPieceTokenizer(lowercase=True)
+    trainer.train_from_iterator(
+        texts, vocab_size=size - 2 * len(alphabet), initial_alphabet=alphabet, special_tokens=list(SPECIAL_TOKENS),
+        show_progress=False,
+    )  # fmt: skip
+    learned = sorted(trainer.get_vocab().items(), key=lambda item: item[1])
+    tokens = list(
+        dict.fromkeys(
+            [token for token, _ in learned] + alphabet + [f"##{c}" for c in alphabet]
+        )
+    )
+    tokens = [
+        token
+        for token in tokens
+        if not any(c.isupper() for c in token) or token in SPECIAL_TOKENS
+    ]
+    path = folder / "vocab.txt"
+    path.write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,133 @@
+"""Rows of the study table to one ``TrainingBatch``: slots, augmentation, masking.
+
+Axes: B studies, H side in px, T tokens.
+"""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..alta import SLOTS, ALTAConfig
+from ..image import ImageTransform
+from ..losses import TrainingBatch
+from ..text import ReportTokenizer, report_body, sentences
+from .augment import Augmentation, draw_augmentation
+from .studies import RenderedStudies
+
+__all__ = ["BatchMaker"]
+
+
+class BatchMaker:
+    """Makes the batch of a step from the step's number and the run's seed alone."""
+
+    def __init__(
+        self,
+        studies: RenderedStudies,
+        tokenizer: ReportTokenizer,
+        config: ALTAConfig,
+        transform: ImageTransform,
+        seed: int,
+        one_section: float,  # share of texts cut to one section
+        augmentation: float | None = 1.0,
+    ) -> None:
+        self.studies = studies
+        self.tokenizer = tokenizer
+        self.config = config
+        self.transform = transform
+        self.seed = seed
+        self.one_section = one_section
+        self.augmentation = augmentation
+
+    def __call__(self, step: int, rows: np.ndarray) -> TrainingBatch:
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        chance = random.Random(self.seed * 1_000_003 + step)
+        frontal_change, lateral_change = self._augmentations(len(rows), draw)
+        prior = self.studies.prior[rows]
+        known = np.where(prior >= 0, prior, 0)
+        has_lateral = self.studies.has_lateral
+        present = np.stack(
+            [
+                prior >= -1,
+                has_lateral[rows],
+                prior >= 0,
+                (prior >= 0) & has_lateral[known],
+            ],
+            1,
+        )
+
+        target = self._pictures(self.studies.frontal, rows, frontal_change)
+        side = self.config.image.size
+        prior_frontal = F.interpolate(
+            self._pictures(self.studies.frontal, known, frontal_change),
+            (side, side),
+            mode="bicubic",
+            antialias=True,
+        )
+        current_lateral = self._pictures(self.studies.lateral, rows, lateral_change)
+        prior_lateral = self._pictures(self.studies.lateral, known, lateral_change)
+        others = torch.stack(
+            [current_lateral, prior_frontal, prior_lateral], 1
+        )  # (B, 3, 1, H, H)
+
+        texts = [self._text(row, chance) for row in rows]
+        tokens = self.tokenizer(texts)
+        input_ids, attention_mask = (
+            torch.from_numpy(tokens.input_ids),
+            torch.from_numpy(tokens.attention_mask),
+        )
+        masked_input_ids, labels = self._mask(input_ids, draw)
+        return TrainingBatch(
+            target=target.expand(-1, 3, -1, -1),
+            others=others.expand(-1, -1, 3, -1, -1),
+            present=torch.from_numpy(present),
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            masked_input_ids=masked_input_ids,
+            labels=labels,
+            noise=torch.rand(
+                len(rows), len(SLOTS), self.config.image.patches, generator=draw
+            ),
+        )
+
+    def _augmentations(
+        self, count: int, draw: torch.Generator
+    ) -> tuple[Augmentation | None, Augmentation | None]:
+        if self.augmentation is None:
+            return None, None
+        return draw_augmentation(count, draw, self.augmentation), draw_augmentation(
+            count, draw, self.augmentation
+        )
+
+    def _pictures(
+        self, source: np.ndarray, rows: np.ndarray, change: Augmentation | None
+    ) -> Tensor:
+        pixels = (
+            torch.from_numpy(np.asarray(source[rows])).float()[:, None] / 255
+        )  # (B, 1, side, side)
+        return (
+            (change(pixels) if change else pixels) - self.transform.mean
+        ) / self.transform.std
+
+    def _text(self, row: int, chance: random.Random) -> str:
+        findings, impression = (
+            self.studies.findings_text[row],
+            self.studies.impression_text[row],
+        )
+        if chance.random() < self.one_section:
+            findings, impression = (
+                (findings, "") if chance.random() < 0.5 else ("", impression)
+            )
+        parts: Sequence[str] = sentences(report_body(findings, impression))
+        return " ".join(chance.sample(parts, len(parts)))
+
+    def _mask(self, input_ids: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        special = torch.isin(input_ids, torch.tensor(self.tokenizer.special_ids))
+        chosen = (
+            torch.rand(input_ids.shape, generator=draw) < self.config.text.mask_ratio
+        ) & ~special
+        masked = torch.where(chosen, self.tokenizer.mask_id, input_ids)
+        return masked, torch.where(chosen, input_ids, -100)

@@ -1,0 +1,337 @@
+"""The training loop: batches in, four losses, one checkpoint out.
+
+Each step is a function of the configuration and the step's number, so a seed reproduces a run on one kind of machine.
+"""
+
+import json
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..alta import ALTA
+from ..checkpoint import Provenance, save_checkpoint
+from ..evaluation.metrics import hit_ranks
+from ..losses import TrainingBatch, alta_losses
+from ..text import ReportTokenizer, report_body, train_vocabulary
+from .batches import BatchMaker
+from .config import OptimConfig, TrainConfig
+from .studies import RenderedStudies, render_cohort
+
+__all__ = ["train"]
+
+log = logging.getLogger(__name__)
+MAX_LOGIT_SCALE = math.log(100)  # CLIP's and ALTA's clamp
+LOG_EVERY = 50
+SAVE_EVERY = 250
+STATE = "state.pt"  # what an interrupted run continues from
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+def train(
+    config: TrainConfig,
+    output: Path,
+    cache: Path,
+    workers: int,
+    progress: Progress = lambda stage, done, total: None,
+    resume: bool = False,
+) -> None:
+    """Render the cohort, learn the vocabulary, train, and write the checkpoint into ``output``.
+
+    ``log.jsonl`` there gets one line of losses every fifty steps and one of validation figures with every save.
+    ``resume`` continues from the last save of an interrupted run of the same configuration.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    data, scale = config.data, config.model.image.target_scale
+    studies, validation = (
+        render_cohort(
+            cache,
+            seed,
+            count,
+            config.transform,
+            scale,
+            workers,
+            lambda *n: progress("rendering", *n),
+        )
+        for seed, count in (
+            (data.seed, data.studies),
+            (data.validation_seed, data.validation_studies),
+        )
+    )
+    bodies = [
+        report_body(*parts)
+        for parts in zip(studies.findings_text, studies.impression_text, strict=True)
+    ]
+    vocabulary = train_vocabulary(bodies, config.model.text.vocabulary, output)
+    tokenizer = ReportTokenizer(vocabulary, config.model.text.context_length)
+
+    config = _with_vocabulary(config, len(tokenizer.vocabulary))
+    torch.manual_seed(config.seed)
+    model = ALTA(config.model)
+    choose_trainable(model, config.optim)
+    optimizer = _optimizer(model, config.optim)
+    maker = BatchMaker(
+        studies,
+        tokenizer,
+        config.model,
+        config.transform,
+        config.seed,
+        data.one_section,
+        data.augmentation,
+    )
+    first = _restore(output / STATE, model, optimizer) if resume else 0
+    started = time.monotonic()
+    with (output / "log.jsonl").open("a" if resume else "w") as journal:
+        for step, batch in enumerate(_prefetched(maker, config, first), start=first):
+            _set_learning_rate(optimizer, step, config.optim)
+            values = train_step(model, optimizer, batch, config)
+            progress("training", step + 1, config.optim.steps)
+            last = step + 1 == config.optim.steps
+            if (step + 1) % LOG_EVERY == 0 or last:
+                entry = {
+                    "step": step + 1,
+                    "seconds": round(time.monotonic() - started, 1),
+                    **values,
+                }
+                print(json.dumps(entry), file=journal, flush=True)
+            if (step + 1) % SAVE_EVERY == 0 or last:
+                figures = validate(model, validation, tokenizer, config)
+                print(
+                    json.dumps({"step": step + 1, "validation": figures}),
+                    file=journal,
+                    flush=True,
+                )
+                provenance = config.provenance or Provenance(
+                    config.name, f"simulated cohort {data.seed}", "", ""
+                )
+                stored = (
+                    torch.float16 if config.stored_dtype == "float16" else torch.float32
+                )
+                save_checkpoint(
+                    output,
+                    model,
+                    tokenizer.vocabulary,
+                    config.transform,
+                    provenance,
+                    stored,
+                )
+                _keep(output / STATE, model, optimizer, step + 1)
+                log.info("step %d: validation %s", step + 1, figures)
+
+
+def _with_vocabulary(config: TrainConfig, size: int) -> TrainConfig:
+    """The configured vocabulary is a limit: simulated reports may have fewer words."""
+    return replace(
+        config,
+        model=replace(config.model, text=replace(config.model.text, vocabulary=size)),
+    )
+
+
+def choose_trainable(model: ALTA, optim: OptimConfig) -> None:
+    """ "adapters": what the paper trains (7.6 % of the published model); "all": everything that can learn."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(
+            name in trainable_names(model) if optim.trainable == "adapters" else True
+        )
+    model.image_encoder.missing_token.requires_grad_(False)
+
+
+def trainable_names(model: ALTA) -> set[str]:
+    """Adapters, norms, heads, scales, the learned tokens and what the decoders need to follow them."""
+    norms = {
+        f"{name}.{parameter}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.LayerNorm)
+        for parameter in ("weight", "bias")
+    }
+    parts = (
+        "adapter.",
+        "projection_head.",
+        "logit_scale",
+        "cls_token",
+        "temporal_embedding",
+        "view_embedding",
+    )
+    decoders = (
+        "image_decoder.embed.",
+        "image_decoder.mask_token",
+        "image_decoder.pred.",
+        "text_encoder.mlm_head.",
+    )
+    names = (name for name, _ in model.named_parameters())
+    return {
+        name
+        for name in names
+        if name in norms or any(p in name for p in parts) or name.startswith(decoders)
+    }
+
+
+def train_step(
+    model: ALTA,
+    optimizer: torch.optim.Optimizer,
+    batch: TrainingBatch,
+    config: TrainConfig,
+) -> dict[str, float]:
+    """One update; returns the losses, their sum and the gradient norm before clipping."""
+    model.train()
+    narrow = config.precision == "bfloat16"
+    # On a CPU the backward pass of fused attention is several times slower than plain matrix products.
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=narrow),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
+        losses = alta_losses(model, batch, config.optim.local_group)
+    total = losses.total()
+    if not torch.isfinite(total):
+        raise FloatingPointError(
+            f"The loss is {float(total.detach())}: {losses.by_name()}."
+        )
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    norm = nn.utils.clip_grad_norm_(learned, config.optim.clip_norm)
+    optimizer.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+    values = {
+        name: round(float(value.detach()), 5)
+        for name, value in losses.by_name().items()
+    }
+    return {
+        **values,
+        "total": round(float(total.detach()), 5),
+        "grad_norm": round(float(norm), 4),
+    }
+
+
+@torch.inference_mode()
+def validate(
+    model: ALTA,
+    studies: RenderedStudies,
+    tokenizer: ReportTokenizer,
+    config: TrainConfig,
+) -> dict[str, float]:
+    """Recall of the paired report on held-out patients, all patches visible, no augmentation."""
+    model.eval()
+    maker = BatchMaker(
+        studies,
+        tokenizer,
+        config.model,
+        config.transform,
+        config.seed,
+        0.0,
+        augmentation=None,
+    )
+    images, texts = [], []
+    for rows in np.array_split(np.arange(len(studies)), max(1, len(studies) // 50)):
+        batch = maker(0, rows)
+        slots = torch.cat([model.halve(batch.target)[:, None], batch.others], 1)
+        images.append(
+            model.image_encoder.embed_study(model.image_encoder(slots, batch.present))
+        )
+        texts.append(
+            model.text_encoder.embed_text(
+                model.text_encoder(batch.input_ids, batch.attention_mask)
+            )
+        )
+    similarity = (torch.cat(images) @ torch.cat(texts).T).numpy()
+    ranks = hit_ranks(similarity, np.eye(len(studies), dtype=bool))
+    return {f"recall_at_{k}": round(float((ranks <= k).mean()), 4) for k in (1, 5, 10)}
+
+
+def _optimizer(model: ALTA, optim: OptimConfig) -> torch.optim.AdamW:
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {
+            "params": [p for p in learned if p.ndim > 1],
+            "weight_decay": optim.weight_decay,
+        },
+        {
+            "params": [p for p in learned if p.ndim <= 1],
+            "weight_decay": 0.0,
+        },  # biases, norms and scales
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=optim.betas)
+
+
+def _set_learning_rate(
+    optimizer: torch.optim.Optimizer, step: int, optim: OptimConfig
+) -> None:
+    peak = optim.base_learning_rate * optim.batch / 256
+    if step < optim.warmup_steps:
+        rate = peak * (step + 1) / optim.warmup_steps
+    else:
+        share = (step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps)
+        rate = peak * (1 + math.cos(math.pi * share)) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _rows(config: TrainConfig) -> Iterator[np.ndarray]:
+    """Rows of every step: the cohort in a new order each epoch, the incomplete last batch left out."""
+    step, epoch, batch = 0, 0, config.optim.batch
+    while True:
+        order = np.random.default_rng((config.seed, epoch)).permutation(
+            config.data.studies
+        )
+        for start in range(0, len(order) - batch + 1, batch):
+            if step == config.optim.steps:
+                return
+            yield order[start : start + batch]
+            step += 1
+        epoch += 1
+
+
+def _keep(path: Path, model: ALTA, optimizer: torch.optim.Optimizer, step: int) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(
+        {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+        },
+        partial,
+    )
+    partial.replace(path)
+
+
+def _restore(path: Path, model: ALTA, optimizer: torch.optim.Optimizer) -> int:
+    """The step to go on with; 0 when nothing was saved yet."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def _prefetched(
+    maker: BatchMaker, config: TrainConfig, first: int
+) -> Iterator[TrainingBatch]:
+    """Batches made by one thread ahead of the step that uses them; an error there is raised here."""
+    ready: queue.Queue[TrainingBatch | BaseException | None] = queue.Queue(maxsize=2)
+
+    def make() -> None:
+        try:
+            for step, rows in islice(enumerate(_rows(config)), first, None):
+                ready.put(maker(step, rows))
+            ready.put(None)
+        except BaseException as error:  # the consumer raises it
+            ready.put(error)
+
+    threading.Thread(target=make, daemon=True).start()
+    while (item := ready.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        yield item

@@ -23,7 +23,7 @@ from rich.table import Table
 from model.alta import ALTA, ALTAConfig, ImageConfig, TextConfig
 from model.losses import Losses, TrainingBatch, alta_losses
 from model.published import load_alta, published_names
-from model.training.loop import trainable_names
+from model.training.optimizer import trainable_names
 
 # Largest error that counts as agreement; losses and gradient norms are relative.
 TOLERANCE = {
@@ -55,24 +55,14 @@ def compare(prefix: Path) -> dict[str, float]:
     )
     losses = alta_losses(model, batch)
     losses.total().backward()
-    errors = {
-        name: _largest(value, arrays[name])
-        for name, value in _quantities(model, batch, losses).items()
-    }
+    errors = {name: _largest(value, arrays[name]) for name, value in _quantities(model, batch, losses).items()}
     errors["losses"] = max(
-        abs(float(value.detach()) - expected["losses"][name])
-        / abs(expected["losses"][name])
+        abs(float(value.detach()) - expected["losses"][name]) / abs(expected["losses"][name])
         for name, value in losses.by_name().items()
     )
     names = published_names(model)
-    norms = {
-        names[name]: p.grad.norm().item()
-        for name, p in model.named_parameters()
-        if p.grad is not None
-    }
-    errors["grad_norm"] = max(
-        abs(norms[name] - norm) / norm for name, norm in expected["grad_norm"].items()
-    )
+    norms = {names[name]: p.grad.norm().item() for name, p in model.named_parameters() if p.grad is not None}
+    errors["grad_norm"] = max(abs(norms[name] - norm) / norm for name, norm in expected["grad_norm"].items())
     ours = {names[name] for name in trainable_names(model)}
     errors["trainable"] = float(len(ours ^ set(expected["trainable"])))
     return errors
@@ -86,9 +76,7 @@ def config_of(parameters: dict[str, list[int]]) -> ALTAConfig:
     patch = parameters["patch_embed.proj.weight"][-1]
 
     def depth(pattern: str) -> int:
-        return 1 + max(
-            int(found[1]) for name in parameters if (found := re.match(pattern, name))
-        )
+        return 1 + max(int(found[1]) for name in parameters if (found := re.match(pattern, name)))
 
     side = round((parameters["pos_embed"][1] - 1) ** 0.5)
     full = width == 768
@@ -108,25 +96,17 @@ def config_of(parameters: dict[str, list[int]]) -> ALTAConfig:
             width=text_width,
             depth=depth(r"bert_encoder\.bert\.encoder\.layer\.(\d+)"),
             heads=12 if full else 4,
-            intermediate=parameters[
-                "bert_encoder.bert.encoder.layer.0.intermediate.dense.weight"
-            ][0],
-            positions=parameters[
-                "bert_encoder.bert.embeddings.position_embeddings.weight"
-            ][0],
+            intermediate=parameters["bert_encoder.bert.encoder.layer.0.intermediate.dense.weight"][0],
+            positions=parameters["bert_encoder.bert.embeddings.position_embeddings.weight"][0],
         ),
         embedding=parameters["projection_head.dense_to_output.weight"][0],
     )
 
 
-def _load_through_a_file(
-    model: ALTA, shapes: dict[str, list[int]], inputs: ModuleType
-) -> None:
+def _load_through_a_file(model: ALTA, shapes: dict[str, list[int]], inputs: ModuleType) -> None:
     fixed = {"pos_embed", "decoder_pos_embed"}
     parameters = {
-        name: torch.zeros(shape)
-        if name == "missing_token"
-        else torch.tensor(inputs.fill(name, shape))
+        name: torch.zeros(shape) if name == "missing_token" else torch.tensor(inputs.fill(name, shape))
         for name, shape in shapes.items()
         if name not in fixed
     }
@@ -141,10 +121,7 @@ def _batch(arrays: dict[str, np.ndarray], size: int) -> TrainingBatch:
     return TrainingBatch(
         target=values["current_frontal"],
         others=torch.stack(
-            [
-                values[name]
-                for name in ("current_lateral", "prior_frontal", "prior_lateral")
-            ],
+            [values[name] for name in ("current_lateral", "prior_frontal", "prior_lateral")],
             1,
         ),
         present=values["present"],
@@ -156,14 +133,10 @@ def _batch(arrays: dict[str, np.ndarray], size: int) -> TrainingBatch:
     )
 
 
-def _quantities(
-    model: ALTA, batch: TrainingBatch, losses: Losses
-) -> dict[str, torch.Tensor]:
+def _quantities(model: ALTA, batch: TrainingBatch, losses: Losses) -> dict[str, torch.Tensor]:
     tokens = losses.image_tokens
     with torch.no_grad():
-        frontal = model.image_encoder(
-            model.halve(batch.target)[:, None], torch.ones(len(batch.target), 1).bool()
-        )
+        frontal = model.image_encoder(model.halve(batch.target)[:, None], torch.ones(len(batch.target), 1).bool())
         image_embedding = model.image_encoder.embed_study(frontal)
     return {
         "image_embedding": image_embedding,
@@ -190,9 +163,7 @@ def _import(path: Path) -> ModuleType:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=Path, required=True, metavar="PREFIX")
     errors = compare(parser.parse_args().vectors)
     table = Table("quantity", "largest error", "tolerance", "agrees")
@@ -204,9 +175,7 @@ def main() -> int:
             "yes" if error <= TOLERANCE[name] else "NO",
         )
     Console().print(table)
-    wrong = [
-        name for name, error in errors.items() if not error <= TOLERANCE[name]
-    ]  # NaN disagrees
+    wrong = [name for name, error in errors.items() if not error <= TOLERANCE[name]]  # NaN disagrees
     worst = max(errors, key=lambda name: errors[name] / (TOLERANCE[name] or 1))
     print(
         json.dumps(

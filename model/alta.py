@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 SLOTS = ("current_frontal", "current_lateral", "prior_frontal", "prior_lateral")
+LENGTH_GROUP = 16  # texts that are padded to one length
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ class ImageConfig:
     decoder_width: int = 768
     decoder_depth: int = 4
     decoder_heads: int = 6  # not 12 as in the encoder: MRM's published decoder
-    target_scale: int = (
-        2  # the decoder paints the image at twice the encoder's resolution (MRM)
-    )
+    target_scale: int = 2  # the decoder paints the image at twice the encoder's resolution (MRM)
     mask_ratio: float = 0.75
 
     @property
@@ -73,9 +72,7 @@ class TextConfig:
     heads: int = 12
     intermediate: int = 3072
     positions: int = 512
-    context_length: int = (
-        128  # tokens of a report that are read, special tokens included
-    )
+    context_length: int = 128  # tokens of a report that are read, special tokens included
     dropout: float = 0.1
     mask_ratio: float = 0.5
 
@@ -181,14 +178,11 @@ class ImageEncoder(nn.Module):
         self.encode_absent = config.absent_slots == "encoded"
         self.patch_embed = PatchEmbed(image.size, image.patch, 3, image.width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, image.width))
-        self.missing_token = nn.Parameter(
-            torch.zeros(1, image.patches, image.width), requires_grad=False
-        )
+        self.missing_token = nn.Parameter(torch.zeros(1, image.patches, image.width), requires_grad=False)
         self.temporal_embedding = nn.Parameter(torch.zeros(1, 2, image.width))
         self.view_embedding = nn.Parameter(torch.zeros(1, 2, image.width))
         self.blocks = nn.ModuleList(
-            ViTBlock(image.width, image.heads, config.adapter_reduction)
-            for _ in range(image.depth)
+            ViTBlock(image.width, image.heads, config.adapter_reduction) for _ in range(image.depth)
         )
         self.norm = nn.LayerNorm(image.width, eps=1e-6)
         self.projection_head = ProjectionHead(image.width, config.embedding)
@@ -200,9 +194,7 @@ class ImageEncoder(nn.Module):
         )
         self.pos_embed: Tensor
 
-    def forward(
-        self, images: Tensor, present: Tensor, noise: Tensor | None = None
-    ) -> ImageTokens:
+    def forward(self, images: Tensor, present: Tensor, noise: Tensor | None = None) -> ImageTokens:
         """Encode the slots of a batch of studies.
 
         images (B, S, 3, H, W) normalised; present (B, S) bool; noise (B, S, N) uniform: the patches with the
@@ -216,49 +208,33 @@ class ImageEncoder(nn.Module):
             present.flatten()[rows],
             order.flatten(0, 1)[rows, :keep],
         )
-        tokens = _to_compute_dtype(
-            self._add_slots(tokens, rows % images.shape[1])
-        )  # (R, 1 + K, D)
+        tokens = _to_compute_dtype(self._add_slots(tokens, rows % images.shape[1]))  # (R, 1 + K, D)
         for block in self.blocks:
             tokens = block(tokens)
         tokens = self.norm(tokens)
-        placed = tokens.new_zeros(encoded.numel(), *tokens.shape[1:]).index_copy(
-            0, rows, tokens
-        )
+        placed = tokens.new_zeros(encoded.numel(), *tokens.shape[1:]).index_copy(0, rows, tokens)
         placed = placed.unflatten(0, encoded.shape)  # (B, S, 1 + K, D)
-        mask = torch.ones_like(order, dtype=torch.bool).scatter(
-            2, order[:, :, :keep], False
-        )
+        mask = torch.ones_like(order, dtype=torch.bool).scatter(2, order[:, :, :keep], False)
         return ImageTokens(placed[:, :, 0], placed[:, :, 1:], encoded, mask, order)
 
     def embed_study(self, tokens: ImageTokens) -> Tensor:
         """(B, E) of length 1."""
         return F.normalize(self.projection_head(tokens.pooled()), dim=-1)
 
-    def _choose_patches(
-        self, images: Tensor, noise: Tensor | None
-    ) -> tuple[Tensor, int]:
+    def _choose_patches(self, images: Tensor, noise: Tensor | None) -> tuple[Tensor, int]:
         count = self.config.patches
         if noise is None:
-            order = torch.arange(count, device=images.device).expand(
-                *images.shape[:2], count
-            )
+            order = torch.arange(count, device=images.device).expand(*images.shape[:2], count)
             return order, count
-        return noise.argsort(dim=-1, stable=True), round(
-            count * (1 - self.config.mask_ratio)
-        )
+        return noise.argsort(dim=-1, stable=True), round(count * (1 - self.config.mask_ratio))
 
     def _embed_kept(self, images: Tensor, present: Tensor, kept: Tensor) -> Tensor:
         """images (R, 3, H, W), present (R,), kept (R, K) to position-aware patch tokens (R, K, D).
 
         Only kept patches are embedded: the convolution's stride is its kernel, so it is a matrix product.
         """
-        patches = (
-            F.pixel_unshuffle(images, self.config.patch).flatten(2).transpose(1, 2)
-        )  # (R, N, 3 * P * P)
-        patches = patches.gather(
-            1, kept.unsqueeze(-1).expand(-1, -1, patches.shape[2])
-        )  # (R, K, 3 * P * P)
+        patches = F.pixel_unshuffle(images, self.config.patch).flatten(2).transpose(1, 2)  # (R, N, 3 * P * P)
+        patches = patches.gather(1, kept.unsqueeze(-1).expand(-1, -1, patches.shape[2]))  # (R, K, 3 * P * P)
         weight = self.patch_embed.proj.weight.flatten(1)  # (D, 3 * P * P)
         tokens = F.linear(patches, weight, self.patch_embed.proj.bias)
         missing = self.missing_token[0][kept].to(tokens.dtype)
@@ -269,9 +245,7 @@ class ImageEncoder(nn.Module):
         """Put the cls token in front and add view and time of each row's slot: (R, 1 + K, D)."""
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
         lateral, prior = slot % 2, slot // 2  # the order of SLOTS
-        embedding = (
-            self.view_embedding[0, lateral] + self.temporal_embedding[0, prior]
-        )  # (R, D)
+        embedding = self.view_embedding[0, lateral] + self.temporal_embedding[0, prior]  # (R, D)
         return torch.cat([cls.to(tokens.dtype), tokens], 1) + embedding[:, None]
 
 
@@ -319,27 +293,36 @@ class TextEncoder(nn.Module):
         )
         self.config = text
         self.embeddings = BertEmbeddings(bert)
-        self.layers = nn.ModuleList(
-            TextLayer(bert, config.adapter_reduction) for _ in range(text.depth)
-        )
+        self.layers = nn.ModuleList(TextLayer(bert, config.adapter_reduction) for _ in range(text.depth))
         self.mlm_head = MaskedLanguageHead(bert)
         self.cls_projection_head = ProjectionHead(text.width, config.embedding)
         self.local_projection_head = ProjectionHead(text.width, config.embedding)
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, context: Tensor | None = None
-    ) -> TextTokens:
-        """input_ids and attention_mask (B, T); context (B, D) is added to every embedded token."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, context: Tensor | None = None) -> TextTokens:
+        """input_ids and attention_mask (B, T), padding on the right; context (B, D) is added to every embedded token.
+
+        Texts of like length run together, so that little padding is computed; ``hidden`` of padding is zero.
+        """
+        lengths = attention_mask.sum(1)  # (B,)
+        order = lengths.argsort(stable=True)
+        parts = []
+        for rows in order.split(LENGTH_GROUP):
+            longest = int(lengths[rows[-1]])
+            added = None if context is None else context[rows]
+            hidden = self._encode(input_ids[rows, :longest], attention_mask[rows, :longest], added)
+            parts.append(F.pad(hidden, (0, 0, 0, input_ids.shape[1] - longest)))
+        return TextTokens(torch.cat(parts)[order.argsort()], attention_mask)
+
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor, context: Tensor | None) -> Tensor:
+        """(B, T, D), all of about one length."""
         hidden = self.embeddings(input_ids)
         if context is not None:
             hidden = hidden + context[:, None]
         hidden = _to_compute_dtype(hidden)
-        readable = attention_mask[
-            :, None, None, :
-        ].bool()  # (B, 1, 1, T), the same for all heads and queries
+        readable = attention_mask[:, None, None, :].bool()  # (B, 1, 1, T), the same for all heads and queries
         for layer in self.layers:
             hidden = layer(hidden, readable)
-        return TextTokens(hidden, attention_mask)
+        return hidden
 
     def project(self, tokens: TextTokens) -> Tensor:
         """(B, E), not normalised: prompt ensembles average these."""
@@ -362,16 +345,11 @@ class ImageDecoder(nn.Module):
         self.embed = nn.Linear(config.width, config.decoder_width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_width))
         self.blocks = nn.ModuleList(
-            ViTBlock(config.decoder_width, config.decoder_heads, None)
-            for _ in range(config.decoder_depth)
+            ViTBlock(config.decoder_width, config.decoder_heads, None) for _ in range(config.decoder_depth)
         )
         self.norm = nn.LayerNorm(config.decoder_width, eps=1e-6)
-        self.pred = nn.Linear(
-            config.decoder_width, (config.target_scale * config.patch) ** 2 * 3
-        )
-        positions = sine_cosine_positions(
-            config.decoder_width, config.size // config.patch
-        )
+        self.pred = nn.Linear(config.decoder_width, (config.target_scale * config.patch) ** 2 * 3)
+        positions = sine_cosine_positions(config.decoder_width, config.size // config.patch)
         self.register_buffer("pos_embed", positions, persistent=False)
         self.pos_embed: Tensor
 
@@ -379,12 +357,8 @@ class ImageDecoder(nn.Module):
         """From slot 0: (B, N, P * P * 3), values in row, column, channel order."""
         cls, kept = self.embed(tokens.cls[:, 0]), self.embed(tokens.patches[:, 0])
         removed = tokens.order.shape[2] - kept.shape[1]
-        shuffled = torch.cat(
-            [kept, self.mask_token.to(kept.dtype).expand(len(kept), removed, -1)], 1
-        )
-        place = tokens.order[:, 0].argsort(
-            dim=-1
-        )  # (B, N): where each patch stands in the shuffled order
+        shuffled = torch.cat([kept, self.mask_token.to(kept.dtype).expand(len(kept), removed, -1)], 1)
+        place = tokens.order[:, 0].argsort(dim=-1)  # (B, N): where each patch stands in the shuffled order
         patches = shuffled.gather(1, place.unsqueeze(-1).expand_as(shuffled))
         x = _to_compute_dtype(torch.cat([cls[:, None], patches], 1) + self.pos_embed)
         for block in self.blocks:
@@ -412,23 +386,12 @@ class ALTA(nn.Module):
     def halve(self, target: Tensor) -> Tensor:
         """Encoder input (B, 3, H, W) from the current frontal at target resolution (B, 3, 2H, 2W)."""
         size = (self.config.image.size, self.config.image.size)
-        return F.interpolate(
-            target, size, mode="bicubic", antialias=True, align_corners=False
-        )
+        return F.interpolate(target, size, mode="bicubic", antialias=True, align_corners=False)
 
     def _initialise(self) -> None:
         """ViT as MAE (Xavier uniform), BERT as BERT (normal 0.02); adapters keep their zero up-projection."""
-        image_parts = [
-            m
-            for part in (self.image_encoder, self.image_decoder)
-            for m in part.modules()
-        ]
-        adapters = {
-            m
-            for part in self.modules()
-            if isinstance(part, Adapter)
-            for m in part.modules()
-        }
+        image_parts = [m for part in (self.image_encoder, self.image_decoder) for m in part.modules()]
+        adapters = {m for part in self.modules() if isinstance(part, Adapter) for m in part.modules()}
         for module in self.modules():
             if module in adapters:
                 continue
@@ -459,11 +422,7 @@ class ALTA(nn.Module):
 def _to_compute_dtype(x: Tensor) -> Tensor:
     """Under autocast the residual stream itself is narrow: casting at every layer costs more than the layers."""
     device = x.device.type
-    return (
-        x.to(torch.get_autocast_dtype(device))
-        if torch.is_autocast_enabled(device)
-        else x
-    )
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 def sine_cosine_positions(width: int, side: int) -> Tensor:
@@ -474,8 +433,6 @@ def sine_cosine_positions(width: int, side: int) -> Tensor:
     """
     frequency = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / width)
     row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    halves = [
-        torch.outer(axis.flatten().double(), frequency) for axis in (column, row)
-    ]  # each (N, width / 4)
+    halves = [torch.outer(axis.flatten().double(), frequency) for axis in (column, row)]  # each (N, width / 4)
     grid = torch.cat([wave for half in halves for wave in (half.sin(), half.cos())], 1)
     return torch.cat([torch.zeros(1, width, dtype=torch.float64), grid])[None].float()

@@ -22,9 +22,7 @@ __all__ = [
     "PatchEmbed",
 ]
 
-_declared_operators: list[
-    torch.library.Library
-] = []  # a library's declarations live as long as the object
+_declared_operators: list[torch.library.Library] = []  # a library's declarations live as long as the object
 
 
 def _make_torchvision_importable() -> None:
@@ -35,17 +33,11 @@ def _make_torchvision_importable() -> None:
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
-        for name in [
-            name for name in sys.modules if name.split(".")[0] == "torchvision"
-        ]:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         operators = torch.library.Library("torchvision", "FRAGMENT")
-        operators.define(
-            "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        )
-        operators.define(
-            "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        )
+        operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _declared_operators.append(operators)
 
 

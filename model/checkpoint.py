@@ -21,7 +21,7 @@ from .errors import CheckpointError
 from .image import ImageTransform
 from .text import ReportTokenizer
 
-__all__ = ["Checkpoint", "Provenance", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "Provenance", "load_checkpoint", "read_fingerprint", "save_checkpoint"]
 
 FORMAT = 1
 
@@ -63,10 +63,7 @@ def save_checkpoint(
         "image_transform": dataclasses.asdict(transform),
         "provenance": dataclasses.asdict(provenance),
     }
-    weights = {
-        name: value.detach().to("cpu", dtype).contiguous()
-        for name, value in _parameters(model).items()
-    }
+    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in _parameters(model).items()}
     _write(folder / "vocab.txt", ("\n".join(vocabulary) + "\n").encode())
     _write(folder / "model.safetensors", save(weights))
     _write(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
@@ -83,19 +80,18 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         transform = ImageTransform(**config["image_transform"])
         provenance = Provenance(**config["provenance"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder}/config.json does not describe an ALTA model: {error}."
-        ) from error
+        raise CheckpointError(f"{folder}/config.json does not describe an ALTA model: {error}.") from error
     _load_weights(model, folder / "model.safetensors")
     tokenizer = ReportTokenizer(folder / "vocab.txt", text.context_length)
     if len(tokenizer.vocabulary) != text.vocabulary:
         found = len(tokenizer.vocabulary)
-        raise CheckpointError(
-            f"{folder}/vocab.txt has {found} tokens, the model expects {text.vocabulary}."
-        )
-    return Checkpoint(
-        model.eval(), tokenizer, transform, provenance, _fingerprint(folder, config)
-    )
+        raise CheckpointError(f"{folder}/vocab.txt has {found} tokens, the model expects {text.vocabulary}.")
+    return Checkpoint(model.eval(), tokenizer, transform, provenance, _fingerprint(folder, config))
+
+
+def read_fingerprint(folder: Path) -> str:
+    """The fingerprint of a checkpoint without loading it. Raises CheckpointError."""
+    return _fingerprint(folder, _read_config(folder))
 
 
 def _parameters(model: ALTA) -> dict[str, torch.Tensor]:
@@ -106,17 +102,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder}: no config.json; expected a folder written by `alta train`."
-        ) from None
+        raise CheckpointError(f"{folder}: no config.json; expected a folder written by `alta train`.") from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder}/config.json cannot be read: {error}."
-        ) from error
+        raise CheckpointError(f"{folder}/config.json cannot be read: {error}.") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder}/config.json: expected format {FORMAT}, found {config!r:.80}."
-        )
+        raise CheckpointError(f"{folder}/config.json: expected format {FORMAT}, found {config!r:.80}.")
     return config
 
 
@@ -131,16 +121,10 @@ def _load_weights(model: ALTA, path: Path) -> None:
         sorted(weights.keys() - own.keys()),
     )
     if missing or unexpected:
-        raise CheckpointError(
-            f"{path}: missing {missing[:8] or 'nothing'}; unexpected {unexpected[:8] or 'nothing'}."
-        )
+        raise CheckpointError(f"{path}: missing {missing[:8] or 'nothing'}; unexpected {unexpected[:8] or 'nothing'}.")
     if wrong := [name for name in own if own[name].shape != weights[name].shape]:
-        raise CheckpointError(
-            f"{path}: parameters of another shape than config.json says: {wrong[:8]}."
-        )
-    model.load_state_dict(
-        {name: value.float() for name, value in weights.items()}, strict=False
-    )
+        raise CheckpointError(f"{path}: parameters of another shape than config.json says: {wrong[:8]}.")
+    model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
 
 
 def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
@@ -148,7 +132,10 @@ def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
     for key in ("architecture", "image_transform"):
         digest.update(json.dumps(config[key], sort_keys=True).encode())
     for name in ("vocab.txt", "model.safetensors"):
-        digest.update((folder / name).read_bytes())
+        try:
+            digest.update((folder / name).read_bytes())
+        except OSError as error:
+            raise CheckpointError(f"{folder / name} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()
 
 

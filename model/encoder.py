@@ -43,9 +43,7 @@ class StudyImages:
 class StudyEncoder(Protocol):
     """A pair of encoders. Thread-safe; every returned embedding is float32 and has length 1."""
 
-    fingerprint: (
-        str  # names weights, configuration and preprocessing; 64 hexadecimal digits
-    )
+    fingerprint: str  # names weights, configuration and preprocessing; 64 hexadecimal digits
     dimension: int  # D
     context_length: int  # tokens of a text that are read, special tokens included
     transform: ImageTransform
@@ -70,9 +68,7 @@ class StudyEncoder(Protocol):
 class AltaEncoder:
     """ALTA encoders from a checkpoint, ready for inference; see ``StudyEncoder``."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         self.model = checkpoint.model.to(device).eval().requires_grad_(False)
         self.tokenizer = checkpoint.tokenizer
         self.transform = checkpoint.transform
@@ -87,17 +83,13 @@ class AltaEncoder:
         """(B, D). A lone current frontal is embedded as in the paper's evaluation: its own cls token; with more
         images it is the mean over slots, as in training (see ``ALTAConfig.absent_slots``)."""
         embeddings = np.empty((len(studies), self.dimension), np.float32)
-        alone = [
-            number for number, study in enumerate(studies) if _is_lone_frontal(study)
-        ]
+        alone = [number for number, study in enumerate(studies) if _is_lone_frontal(study)]
         for rows, slots in (
             (alone, 1),
             (sorted(set(range(len(studies))) - set(alone)), len(SLOTS)),
         ):
             if rows:
-                images, present = _stack(
-                    [studies[number].slots()[:slots] for number in rows]
-                )
+                images, present = _stack([studies[number].slots()[:slots] for number in rows])
                 embeddings[rows] = self._embed_images(images, present)
         return embeddings
 
@@ -112,15 +104,9 @@ class AltaEncoder:
 
     @torch.inference_mode()
     def _embed_images(self, images: np.ndarray, present: np.ndarray) -> np.ndarray:
-        pixels = (
-            torch.from_numpy(images)
-            .to(self.device)[:, :, None]
-            .expand(-1, -1, 3, -1, -1)
-        )
+        pixels = torch.from_numpy(images).to(self.device)[:, :, None].expand(-1, -1, 3, -1, -1)
         with self._autocast():
-            tokens = self.model.image_encoder(
-                pixels, torch.from_numpy(present).to(self.device)
-            )
+            tokens = self.model.image_encoder(pixels, torch.from_numpy(present).to(self.device))
             return _numpy(self.model.image_encoder.embed_study(tokens))
 
     @torch.inference_mode()
@@ -133,9 +119,7 @@ class AltaEncoder:
             return encoder.project(encoder(input_ids, attention_mask)).float()
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, self.dtype, enabled=self.dtype != torch.float32
-        )
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
 def load_encoder(path: Path, device: str = "auto", dtype: str = "auto") -> AltaEncoder:
@@ -144,9 +128,7 @@ def load_encoder(path: Path, device: str = "auto", dtype: str = "auto") -> AltaE
     device: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1". dtype: "float32" (what "auto" means) or
     "bfloat16". Raises CheckpointError.
     """
-    chosen = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    )
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     return AltaEncoder(
         load_checkpoint(path),
         chosen,

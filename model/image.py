@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from PIL import Image, ImageOps, UnidentifiedImageError
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from .errors import ImageError
 
@@ -107,22 +107,20 @@ def read_dicom(source: bytes | Path, header_only: bool = False) -> pydicom.Datas
             warnings.simplefilter("ignore")  # odd values in headers that are not needed
             dataset = pydicom.dcmread(stream, stop_before_pixels=header_only)
     except pydicom.errors.InvalidDicomError:
-        raise ImageError(
-            "Expected a DICOM file; found no DICM prefix at byte 128.", "not-dicom"
-        ) from None
+        raise ImageError("Expected a DICOM file; found no DICM prefix at byte 128.", "not-dicom") from None
     except OSError as error:
         if isinstance(source, Path) and not isinstance(error, EOFError):
             raise
         raise ImageError(f"The DICOM file ends early: {error}.", "truncated") from error
     except Exception as error:  # pydicom raises many kinds on broken files
-        raise ImageError(
-            f"The DICOM file cannot be parsed: {error}.", "truncated"
-        ) from error
+        raise ImageError(f"The DICOM file cannot be parsed: {error}.", "truncated") from error
     if "TransferSyntaxUID" not in dataset.file_meta:
         raise ImageError(
             "The DICOM file meta information names no transfer syntax.",
             "no-transfer-syntax",
         )
+    if not len(dataset):  # what pydicom gives, without an error, for a file cut inside an element
+        raise ImageError("The DICOM file ends early: nothing of its data set can be read.", "truncated")
     return dataset
 
 
@@ -139,9 +137,7 @@ def decode_dicom(dataset: pydicom.Dataset) -> np.ndarray:
     except ImageError:
         raise
     except Exception as error:  # a hostile header can break any step
-        raise ImageError(
-            f"The image cannot be displayed: {error}.", "undecodable"
-        ) from error
+        raise ImageError(f"The image cannot be displayed: {error}.", "undecodable") from error
 
 
 def _display_values(dataset: pydicom.Dataset) -> np.ndarray:
@@ -165,21 +161,14 @@ def _require_single_grey_frame(dataset: pydicom.Dataset) -> None:
     if "PixelData" not in dataset:
         raise ImageError("The DICOM object has no pixel data.", "no-pixel-data")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise ImageError(
-            f"Expected a single frame, found {dataset.NumberOfFrames}.", "multi-frame"
-        )
+        raise ImageError(f"Expected a single frame, found {dataset.NumberOfFrames}.", "multi-frame")
     photometric = dataset.get("PhotometricInterpretation")
-    if (
-        photometric not in ("MONOCHROME1", "MONOCHROME2")
-        or int(dataset.get("SamplesPerPixel") or 1) != 1
-    ):
+    if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(dataset.get("SamplesPerPixel") or 1) != 1:
         raise ImageError(
             f"Expected MONOCHROME1 or MONOCHROME2, found {photometric}.",
             "unsupported-photometric",
         )
-    _require_reasonable_size(
-        int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    )
+    _require_reasonable_size(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0))
 
 
 def _decode_stored(dataset: pydicom.Dataset) -> np.ndarray:
@@ -193,9 +182,7 @@ def _decode_stored(dataset: pydicom.Dataset) -> np.ndarray:
         ) from error
     except Exception as error:  # every decoder has its own kinds
         if not syntax.is_compressed:
-            raise ImageError(
-                f"The pixel data are incomplete: {error}.", "truncated"
-            ) from error
+            raise ImageError(f"The pixel data are incomplete: {error}.", "truncated") from error
         message = f"{syntax.name} pixel data cannot be decoded: {error}."
         raise ImageError(message, "undecodable") from error
 
@@ -217,15 +204,9 @@ def _has_voi(dataset: pydicom.Dataset) -> bool:
     )
 
 
-def _to_unit_range(
-    values: np.ndarray, inside: np.ndarray | None, windowed: bool
-) -> np.ndarray:
+def _to_unit_range(values: np.ndarray, inside: np.ndarray | None, windowed: bool) -> np.ndarray:
     sample = values if inside is None else values[inside]
-    low, high = (
-        (sample.min(), sample.max())
-        if windowed
-        else np.percentile(sample, DISPLAY_PERCENTILES)
-    )
+    low, high = (sample.min(), sample.max()) if windowed else np.percentile(sample, DISPLAY_PERCENTILES)
     if high <= low:
         low, high = sample.min(), sample.max()
     if not np.isfinite(high - low) or high <= low:
@@ -237,30 +218,19 @@ def _decode_picture(data: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-            _require_reasonable_size(picture.height, picture.width)
-            picture = ImageOps.exif_transpose(picture)
-            picture.load()
+            opened = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+            _require_reasonable_size(opened.height, opened.width)
+            picture = ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
-        raise ImageError(
-            "Expected a DICOM, JPEG or PNG file; the content is none of them."
-        ) from None
+        raise ImageError("Expected a DICOM, JPEG or PNG file; the content is none of them.") from None
     except Image.DecompressionBombError as error:
         raise ImageError(str(error), "too-many-pixels") from error
     except ImageError:
         raise
-    except (
-        Exception
-    ) as error:  # Pillow raises OSError, SyntaxError, ValueError and zlib errors
-        raise ImageError(
-            f"The picture cannot be decoded: {error}.", "truncated"
-        ) from error
-    if picture.mode.startswith(
-        "I"
-    ):  # 16-bit PNG: raw detector values, stretched as in DICOM without a window
-        return _to_unit_range(
-            np.asarray(picture).astype(np.float32), None, windowed=False
-        )
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and zlib errors
+        raise ImageError(f"The picture cannot be decoded: {error}.", "truncated") from error
+    if picture.mode.startswith("I"):  # 16-bit PNG: raw detector values, stretched as in DICOM without a window
+        return _to_unit_range(np.asarray(picture).astype(np.float32), None, windowed=False)
     pixels = np.asarray(picture.convert("L"), dtype=np.float32) / 255
     if pixels.min() == pixels.max():
         raise ImageError("Every pixel of the image has the same value.", "blank-image")

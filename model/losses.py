@@ -44,7 +44,7 @@ class TrainingBatch:
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars; the objective is their plain sum. The embeddings are kept for logging and tests."""
+    """Scalars; the paper's objective is their plain sum. The embeddings are kept for logging and tests."""
 
     contrastive: Tensor
     local_contrastive: Tensor
@@ -55,13 +55,9 @@ class Losses:
     text_embedding: Tensor  # (B, E)
     painted: Tensor  # (B, N, values of a target patch)
 
-    def total(self) -> Tensor:
-        return (
-            self.contrastive
-            + self.local_contrastive
-            + self.image_reconstruction
-            + self.text_reconstruction
-        )
+    def total(self, local_weight: float = 1.0) -> Tensor:
+        local = local_weight * self.local_contrastive
+        return self.contrastive + local + self.image_reconstruction + self.text_reconstruction
 
     def by_name(self) -> dict[str, Tensor]:
         names = (
@@ -73,17 +69,13 @@ class Losses:
         return {name: getattr(self, name) for name in names}
 
 
-def alta_losses(
-    model: ALTA, batch: TrainingBatch, local_group: int | None = None
-) -> Losses:
+def alta_losses(model: ALTA, batch: TrainingBatch, local_group: int | None = None) -> Losses:
     """Forward pass and losses of one batch.
 
     local_group: studies that are contrasted with one another in the local loss, whose cost grows with their square;
     None is the whole batch. The paper's is the 24 studies of one GPU.
     """
-    images = torch.cat(
-        [model.halve(batch.target)[:, None], batch.others], 1
-    )  # (B, S, 3, H, W)
+    images = torch.cat([model.halve(batch.target)[:, None], batch.others], 1)  # (B, S, 3, H, W)
     image = model.image_encoder(images, batch.present, batch.noise)
     text = model.text_encoder(batch.input_ids, batch.attention_mask)
     masked = model.text_encoder(
@@ -96,15 +88,9 @@ def alta_losses(
     text_embedding = model.text_encoder.embed_text(text)
     painted = model.image_decoder(image)
     return Losses(
-        contrastive=contrastive_loss(
-            study_embedding, text_embedding, model.logit_scale
-        ),
-        local_contrastive=_local_loss(
-            model, image, text, local_group or len(batch.present)
-        ),
-        image_reconstruction=image_reconstruction_loss(
-            painted, batch.target, image.mask[:, 0]
-        ),
+        contrastive=contrastive_loss(study_embedding, text_embedding, model.logit_scale),
+        local_contrastive=_local_loss(model, image, text, local_group or len(batch.present)),
+        image_reconstruction=image_reconstruction_loss(painted, batch.target, image.mask[:, 0]),
         text_reconstruction=text_reconstruction_loss(model, masked, batch.labels),
         image_tokens=image,
         study_embedding=study_embedding,
@@ -113,13 +99,9 @@ def alta_losses(
     )
 
 
-def contrastive_loss(
-    study_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor
-) -> Tensor:
+def contrastive_loss(study_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor) -> Tensor:
     """Symmetric cross-entropy over the batch (CLIP); both (B, E) of length 1, ``logit_scale`` in logs."""
-    return _symmetric_cross_entropy(
-        logit_scale.exp() * study_embedding @ text_embedding.T
-    )
+    return _symmetric_cross_entropy(logit_scale.exp() * study_embedding @ text_embedding.T)
 
 
 def local_contrastive_loss(similarity: Tensor) -> Tensor:
@@ -141,44 +123,27 @@ def local_similarity(
     """
     attention_scale, word_scale, pair_scale = (scale.exp() for scale in scales)
     affinity = torch.einsum("jpe,iwe->ijpw", patches, words)
-    over_words = affinity.masked_fill(~word_mask[:, None, None, :], -torch.inf).softmax(
-        -1
-    )  # (I, J, P, W)
-    over_patches = (
-        (over_words * attention_scale)
-        .masked_fill(~patch_mask[None, :, :, None], -torch.inf)
-        .softmax(-2)
-    )
+    over_words = affinity.masked_fill(~word_mask[:, None, None, :], -torch.inf).softmax(-1)  # (I, J, P, W)
+    over_patches = (over_words * attention_scale).masked_fill(~patch_mask[None, :, :, None], -torch.inf).softmax(-2)
     context = torch.einsum("ijpw,jpe->ijwe", over_patches, patches)
     dot = torch.einsum("ijwe,iwe->ijw", context, words)
     norms = context.norm(dim=-1) * words.norm(dim=-1)[:, None]
     relevance = dot / norms.clamp(min=1e-8) * word_scale  # (I, J, W)
-    return (
-        relevance.masked_fill(~word_mask[:, None, :], -torch.inf).logsumexp(-1)
-        * pair_scale
-    )
+    return relevance.masked_fill(~word_mask[:, None, :], -torch.inf).logsumexp(-1) * pair_scale
 
 
-def image_reconstruction_loss(
-    painted: Tensor, target: Tensor, removed: Tensor
-) -> Tensor:
+def image_reconstruction_loss(painted: Tensor, target: Tensor, removed: Tensor) -> Tensor:
     """Mean squared error on the removed patches; each target patch is normalised by its own mean and variance.
 
     painted (B, N, p * p * 3), target (B, 3, side * p, side * p), removed (B, N) bool.
     """
     side = round(painted.shape[1] ** 0.5)
     p = target.shape[-1] // side
-    patches = target.unflatten(3, (side, p)).unflatten(
-        2, (side, p)
-    )  # (B, 3, rows, p, columns, p)
-    patches = (
-        patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-    )  # (B, N, p * p * 3)
+    patches = target.unflatten(3, (side, p)).unflatten(2, (side, p))  # (B, 3, rows, p, columns, p)
+    patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # (B, N, p * p * 3)
     chosen = patches[removed].float()  # (R, p * p * 3)
     mean, variance = chosen.mean(-1, keepdim=True), chosen.var(-1, keepdim=True)
-    return F.mse_loss(
-        painted[removed].float(), (chosen - mean) / (variance + 1e-6).sqrt()
-    )
+    return F.mse_loss(painted[removed].float(), (chosen - mean) / (variance + 1e-6).sqrt())
 
 
 def text_reconstruction_loss(model: ALTA, masked: TextTokens, labels: Tensor) -> Tensor:
@@ -186,23 +151,13 @@ def text_reconstruction_loss(model: ALTA, masked: TextTokens, labels: Tensor) ->
     hidden = masked.hidden[labels != -100]  # (M, D)
     if len(hidden) == 0:
         return hidden.sum()  # zero, and still part of the graph
-    return F.cross_entropy(
-        model.text_encoder.predict_words(hidden).float(), labels[labels != -100]
-    )
+    return F.cross_entropy(model.text_encoder.predict_words(hidden).float(), labels[labels != -100])
 
 
-def _local_loss(
-    model: ALTA, image: ImageTokens, text: TextTokens, group: int
-) -> Tensor:
-    patches = model.image_encoder.local_projection_head(
-        image.patches.flatten(1, 2)
-    ).float()  # (B, S * K, E)
-    patch_mask = image.present.repeat_interleave(
-        image.patches.shape[2], dim=1
-    )  # (B, S * K)
-    words = model.text_encoder.local_projection_head(
-        text.hidden[:, 1:]
-    ).float()  # (B, T - 1, E)
+def _local_loss(model: ALTA, image: ImageTokens, text: TextTokens, group: int) -> Tensor:
+    patches = model.image_encoder.local_projection_head(image.patches.flatten(1, 2)).float()  # (B, S * K, E)
+    patch_mask = image.present.repeat_interleave(image.patches.shape[2], dim=1)  # (B, S * K)
+    words = model.text_encoder.local_projection_head(text.hidden[:, 1:]).float()  # (B, T - 1, E)
     # The published word count is the first padding position - 1: the separator counts as a word.
     word_mask = text.attention_mask[:, 1:].bool()
     scales = (
@@ -210,11 +165,8 @@ def _local_loss(
         model.logit_scale_local2,
         model.logit_scale_local3,
     )
-    groups = [part.split(group) for part in (patches, words, patch_mask, word_mask)]
-    losses = [
-        local_contrastive_loss(local_similarity(*parts, scales))
-        for parts in zip(*groups, strict=True)
-    ]
+    groups = zip(*(part.split(group) for part in (patches, words, patch_mask, word_mask)), strict=True)
+    losses = [local_contrastive_loss(local_similarity(p, w, pm, wm, scales)) for p, w, pm, wm in groups]
     return torch.stack(losses).mean()
 
 

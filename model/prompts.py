@@ -15,23 +15,11 @@ class PromptPair:
     negative: tuple[str, ...]
 
 
-def _pair(
-    names: tuple[str, ...], *more_positive: str, more_negative: tuple[str, ...] = ()
-) -> PromptPair:
+def _pair(names: tuple[str, ...], *more_positive: str, more_negative: tuple[str, ...] = ()) -> PromptPair:
     """Phrasings around synonyms of one finding, and some that fit it alone."""
-    positive = tuple(
-        phrase.format(name)
-        for name in names
-        for phrase in ("There is {}.", "{} is seen.")
-    )
-    negative = tuple(
-        phrase.format(name)
-        for name in names
-        for phrase in ("There is no {}.", "No evidence of {}.")
-    )
-    return PromptPair(
-        tuple(map(_capitalised, positive + more_positive)), negative + more_negative
-    )
+    positive = tuple(phrase.format(name) for name in names for phrase in ("There is {}.", "{} is seen."))
+    negative = tuple(phrase.format(name) for name in names for phrase in ("There is no {}.", "No evidence of {}."))
+    return PromptPair(tuple(map(_capitalised, positive + more_positive)), negative + more_negative)
 
 
 def _capitalised(sentence: str) -> str:

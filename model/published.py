@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .alta import ALTA, ALTAConfig, TextConfig
+from .alta import ALTA, TextConfig
 from .errors import CheckpointError
 
 __all__ = [
@@ -42,9 +42,7 @@ RENAMES = (
      "image_encoder."),
 )  # fmt: skip
 # What follows from other parameters, or is not part of ALTA (BERT's pooler and index buffers).
-DERIVED = re.compile(
-    r"position_ids$|token_type_ids$|cls\.predictions\.decoder\.(weight|bias)$|bert\.pooler\."
-)
+DERIVED = re.compile(r"position_ids$|token_type_ids$|cls\.predictions\.decoder\.(weight|bias)$|bert\.pooler\.")
 POSITIONS = {"image_encoder.pos_embed", "image_decoder.pos_embed"}
 NOT_IN_MRM = re.compile(
     r"adapter|temporal_embedding|view_embedding|missing_token|projection_head|logit_scale|^text_|^image_to_text"
@@ -66,18 +64,10 @@ def published_names(model: ALTA) -> dict[str, str]:
     """Our parameter names to the published ones."""
     names = {}
     for ours in model.state_dict():
-        name = re.sub(r"(projection_head)\.norm\.", r"\1.LayerNorm.", ours).replace(
-            "adapter.fc", "adapter.D_fc"
-        )
-        name = re.sub(
-            r"^text_encoder\.embeddings\.", "bert_encoder.bert.embeddings.", name
-        )
-        name = re.sub(
-            r"^text_encoder\.layers\.", "bert_encoder.bert.encoder.layer.", name
-        )
-        name = re.sub(
-            r"^text_encoder\.mlm_head\.", "bert_encoder.cls.predictions.", name
-        )
+        name = re.sub(r"(projection_head)\.norm\.", r"\1.LayerNorm.", ours).replace("adapter.fc", "adapter.D_fc")
+        name = re.sub(r"^text_encoder\.embeddings\.", "bert_encoder.bert.embeddings.", name)
+        name = re.sub(r"^text_encoder\.layers\.", "bert_encoder.bert.encoder.layer.", name)
+        name = re.sub(r"^text_encoder\.mlm_head\.", "bert_encoder.cls.predictions.", name)
         name = re.sub(r"^text_encoder\.", "bert_encoder.", name)
         name = re.sub(r"^image_to_text\.", "bert_embed.", name)
         name = re.sub(r"^image_encoder\.", "", name)
@@ -91,9 +81,7 @@ def load_alta(model: ALTA, path: Path) -> None:
     load_published_parameters(model, _read(path), str(path))
 
 
-def load_published_parameters(
-    model: ALTA, parameters: dict[str, Tensor], source: str
-) -> None:
+def load_published_parameters(model: ALTA, parameters: dict[str, Tensor], source: str) -> None:
     """Load a complete state dict with published names."""
     _load(model, parameters, source, expected=lambda name: True)
 
@@ -103,14 +91,8 @@ def load_mrm(model: ALTA, path: Path) -> None:
 
     MRM's own report decoder has no place in ALTA and is passed over.
     """
-    parameters = {
-        name: value
-        for name, value in _read(path).items()
-        if not name.startswith("bert_")
-    }
-    _load(
-        model, parameters, str(path), expected=lambda name: not NOT_IN_MRM.search(name)
-    )
+    parameters = {name: value for name, value in _read(path).items() if not name.startswith("bert_")}
+    _load(model, parameters, str(path), expected=lambda name: not NOT_IN_MRM.search(name))
 
 
 def load_cxr_bert(model: ALTA, folder: Path) -> None:
@@ -119,13 +101,9 @@ def load_cxr_bert(model: ALTA, folder: Path) -> None:
         if (folder / name).is_file():
             break
     else:
-        raise CheckpointError(
-            f"{folder}: expected model.safetensors or pytorch_model.bin, found neither."
-        )
+        raise CheckpointError(f"{folder}: expected model.safetensors or pytorch_model.bin, found neither.")
     _check_text_config(model.config.text, folder)
-    parameters = {
-        f"bert_encoder.{key}": value for key, value in _read(folder / name).items()
-    }
+    parameters = {f"bert_encoder.{key}": value for key, value in _read(folder / name).items()}
     new = re.compile(r"adapter|local_projection_head")
     wanted = lambda ours: ours.startswith("text_encoder.") and not new.search(ours)  # noqa: E731
     _load(model, parameters, str(folder), expected=wanted)
@@ -137,9 +115,7 @@ def _check_text_config(text: TextConfig, folder: Path) -> None:
     try:
         found = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder}: config.json cannot be read: {error}."
-        ) from error
+        raise CheckpointError(f"{folder}: config.json cannot be read: {error}.") from error
     pairs = {
         "vocab_size": text.vocabulary,
         "hidden_size": text.width,
@@ -147,11 +123,7 @@ def _check_text_config(text: TextConfig, folder: Path) -> None:
         "num_attention_heads": text.heads,
         "intermediate_size": text.intermediate,
     }
-    wrong = [
-        f"{key} is {found.get(key)}, expected {want}"
-        for key, want in pairs.items()
-        if found.get(key) != want
-    ]
+    wrong = [f"{key} is {found.get(key)}, expected {want}" for key, want in pairs.items() if found.get(key) != want]
     if wrong:
         raise CheckpointError(f"{folder}: another text model: {'; '.join(wrong)}.")
 
@@ -172,16 +144,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         ValueError,
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: no readable checkpoint of plain tensors: {reason}"
-        ) from error
+        raise CheckpointError(f"{path}: no readable checkpoint of plain tensors: {reason}") from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise CheckpointError(f"{path}: expected a dictionary of tensors.")
     return content
 
@@ -192,16 +158,10 @@ def _load(
     source: str,
     expected: Callable[[str], bool],
 ) -> None:
-    given = {
-        alta_name(name): value
-        for name, value in parameters.items()
-        if not DERIVED.search(name)
-    }
+    given = {alta_name(name): value for name, value in parameters.items() if not DERIVED.search(name)}
     own = model.state_dict()
     wanted = {name for name in own if expected(name)}
-    _check_positions(
-        model, {name: given.pop(name) for name in POSITIONS & given.keys()}, source
-    )
+    _check_positions(model, {name: given.pop(name) for name in POSITIONS & given.keys()}, source)
     problems = []
     if missing := sorted(wanted - given.keys()):
         problems.append(f"missing: {_listed(missing)}")
@@ -209,31 +169,21 @@ def _load(
         problems.append(f"unexpected: {_listed(unexpected)}")
     shared = sorted(wanted & given.keys())
     if reshaped := [
-        f"{n} {tuple(given[n].shape)} for {tuple(own[n].shape)}"
-        for n in shared
-        if given[n].shape != own[n].shape
+        f"{n} {tuple(given[n].shape)} for {tuple(own[n].shape)}" for n in shared if given[n].shape != own[n].shape
     ]:
         problems.append(f"of another shape: {_listed(reshaped)}")
     if problems:
-        raise CheckpointError(
-            f"{source} does not fit this model; {'; '.join(problems)}."
-        )
+        raise CheckpointError(f"{source} does not fit this model; {'; '.join(problems)}.")
     model.load_state_dict({name: given[name].float() for name in shared}, strict=False)
 
 
 def _check_positions(model: ALTA, given: dict[str, Tensor], source: str) -> None:
     for name, value in given.items():
         own = model.get_buffer(name)
-        if value.shape != own.shape or not torch.allclose(
-            value.float(), own, atol=1e-4
-        ):
-            raise CheckpointError(
-                f"{source}: {name} is not the fixed sine-cosine embedding of the published weights."
-            )
+        if value.shape != own.shape or not torch.allclose(value.float(), own, atol=1e-4):
+            raise CheckpointError(f"{source}: {name} is not the fixed sine-cosine embedding of the published weights.")
 
 
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
-    return ", ".join(names[:12]) + (
-        f" and {len(names) - 12} more" if len(names) > 12 else ""
-    )
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

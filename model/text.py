@@ -36,13 +36,9 @@ class ReportTokenizer:
         try:
             tokens = vocabulary.read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise CheckpointError(
-                f"{vocabulary}: the vocabulary cannot be read: {error.strerror}."
-            ) from error
+            raise CheckpointError(f"{vocabulary}: the vocabulary cannot be read: {error.strerror}.") from error
         if missing := [token for token in SPECIAL_TOKENS if token not in tokens]:
-            raise CheckpointError(
-                f"{vocabulary}: expected a BERT vocabulary; {', '.join(missing)} missing."
-            )
+            raise CheckpointError(f"{vocabulary}: expected a BERT vocabulary; {', '.join(missing)} missing.")
         self.vocabulary = tokens
         self.context_length = context_length
         ids = {token: number for number, token in enumerate(tokens)}
@@ -51,10 +47,7 @@ class ReportTokenizer:
         self._tokenizer = BertWordPieceTokenizer(vocab=ids, lowercase=True)
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
-        rows = [
-            self._truncate(encoding.ids)
-            for encoding in self._tokenizer.encode_batch(list(texts))
-        ]
+        rows = [self._truncate(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
         width = max(len(row) for row in rows)
         input_ids = np.full((len(rows), width), self.special_ids[0], dtype=np.int64)
         attention_mask = np.zeros((len(rows), width), dtype=np.int64)
@@ -65,16 +58,10 @@ class ReportTokenizer:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before truncation, special tokens included."""
-        return [
-            len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))
-        ]
+        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def _truncate(self, ids: list[int]) -> list[int]:
-        return (
-            ids
-            if len(ids) <= self.context_length
-            else [*ids[: self.context_length - 1], ids[-1]]
-        )
+        return ids if len(ids) <= self.context_length else [*ids[: self.context_length - 1], ids[-1]]
 
 
 def report_body(findings: str, impression: str, text: str = "") -> str:
@@ -83,17 +70,13 @@ def report_body(findings: str, impression: str, text: str = "") -> str:
     Indication and comparison say why and against what, not what is seen. A report without recognised sections
     is encoded whole.
     """
-    body = " ".join(
-        part.strip() for part in (findings, impression) if part and part.strip()
-    )
+    body = " ".join(part.strip() for part in (findings, impression) if part and part.strip())
     return body or text.strip()
 
 
 def sentences(text: str) -> list[str]:
     """Split at full stops, question and exclamation marks that end a word, and at line breaks between paragraphs."""
-    parts = re.split(
-        r"(?<=[a-z0-9)\]%][.!?])\s+|\n\s*\n", text.strip(), flags=re.IGNORECASE
-    )
+    parts = re.split(r"(?<=[a-z0-9)\]%][.!?])\s+|\n\s*\n", text.strip(), flags=re.IGNORECASE)
     return [" ".join(part.split()) for part in parts if part.strip()]
 
 
@@ -109,16 +92,8 @@ def train_vocabulary(texts: Iterable[str], size: int, folder: Path) -> Path:
         show_progress=False,
     )  # fmt: skip
     learned = sorted(trainer.get_vocab().items(), key=lambda item: item[1])
-    tokens = list(
-        dict.fromkeys(
-            [token for token, _ in learned] + alphabet + [f"##{c}" for c in alphabet]
-        )
-    )
-    tokens = [
-        token
-        for token in tokens
-        if not any(c.isupper() for c in token) or token in SPECIAL_TOKENS
-    ]
+    tokens = list(dict.fromkeys([token for token, _ in learned] + alphabet + [f"##{c}" for c in alphabet]))
+    tokens = [token for token in tokens if not any(c.isupper() for c in token) or token in SPECIAL_TOKENS]
     path = folder / "vocab.txt"
     path.write_text("\n".join(tokens) + "\n", encoding="utf-8")
     return path

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Interval", "auroc", "bootstrap", "hit_ranks", "precision_at_k"]
+__all__ = ["Interval", "auroc", "bootstrap", "bootstrap_auroc", "bootstrap_mean", "hit_ranks", "precision_at_k"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
-    def as_list(self) -> list[float]:
-        return [round(self.value, 4), round(self.low, 4), round(self.high, 4)]
+    def as_list(self) -> list[float | None]:
+        """[value, low, high] for JSON; None where undefined."""
+        return [None if np.isnan(x) else round(x, 4) for x in (self.value, self.low, self.high)]
 
 
 def precision_at_k(similarity: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
@@ -45,12 +46,9 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     count = int(positive.sum())
     if count in (0, len(positive)):
         return float("nan")
-    values, place, repeats = np.unique(scores, return_inverse=True, return_counts=True)
+    _, place, repeats = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(repeats) - (repeats - 1) / 2)[place]  # mid-ranks, from 1
-    return float(
-        (ranks[positive].sum() - count * (count + 1) / 2)
-        / (count * (len(positive) - count))
-    )
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
 
 
 def bootstrap(
@@ -59,22 +57,28 @@ def bootstrap(
     rounds: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """95 % percentile interval of ``figure(rows)`` when patients, with all their rows, are drawn with replacement."""
+    """95 % percentile interval of ``figure(rows)`` when patients, with all their rows, are drawn with replacement.
+
+    NaN when there are no rows, or when the figure is undefined on them.
+    """
+    if len(patients) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
     names, owner = np.unique(patients, return_inverse=True)
-    rows_of = np.split(
-        np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1]
-    )
+    rows_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
     draw = np.random.default_rng(seed)
     samples = [
-        figure(
-            np.concatenate(
-                [
-                    rows_of[number]
-                    for number in draw.integers(len(names), size=len(names))
-                ]
-            )
-        )
+        figure(np.concatenate([rows_of[number] for number in draw.integers(len(names), size=len(names))]))
         for _ in range(rounds)
     ]
-    low, high = np.nanpercentile(samples, (2.5, 97.5))
-    return Interval(float(figure(np.arange(len(patients)))), float(low), float(high))
+    value = float(figure(np.arange(len(patients))))
+    defined = np.array(samples)[~np.isnan(samples)]
+    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (value, value)
+    return Interval(value, float(low), float(high))
+
+
+def bootstrap_mean(patients: np.ndarray, values: np.ndarray) -> Interval:
+    return bootstrap(patients, lambda rows: float(values[rows].mean()))
+
+
+def bootstrap_auroc(patients: np.ndarray, scores: np.ndarray, positive: np.ndarray) -> Interval:
+    return bootstrap(patients, lambda rows: auroc(scores[rows], positive[rows]))

@@ -60,17 +60,13 @@ class Acquisition:
     shift_x: float
     shift_y: float
     scale: float
-    obliquity: (
-        float  # sideways displacement of the front of the chest against the spine
-    )
+    obliquity: float  # sideways displacement of the front of the chest against the spine
     inspiration: float  # 1 full, below 0.8 low lung volumes
     brightness: float
     contrast: float
     gamma: float
     noise: float
-    borders: tuple[
-        float, float, float, float
-    ]  # collimated fraction at left, top, right, bottom
+    borders: tuple[float, float, float, float]  # collimated fraction at left, top, right, bottom
     marker: Literal["L", "R"] | None
     marker_height: float
     seed: int
@@ -81,9 +77,7 @@ def enlarged_heart_ratio(anatomy: Anatomy, severity: float) -> float:
     return 0.545 + 0.155 * severity + 0.3 * (anatomy.heart_ratio - 0.43)
 
 
-def sample_anatomy(
-    rng: np.random.Generator, sex: Literal["M", "F"], age: int
-) -> Anatomy:
+def sample_anatomy(rng: np.random.Generator, sex: Literal["M", "F"], age: int) -> Anatomy:
     """One patient's anatomy, drawn from `rng`; women are on average smaller, and the aortic knob grows with age."""
     size = float(np.clip(rng.normal(0.98 if sex == "M" else 0.93, 0.055), 0.8, 1.1))
     u = rng.uniform
@@ -116,18 +110,12 @@ def sample_anatomy(
     )
 
 
-def sample_acquisition(
-    rng: np.random.Generator, view: Literal["PA", "AP", "LL"], borders: bool = True
-) -> Acquisition:
+def sample_acquisition(rng: np.random.Generator, view: Literal["PA", "AP", "LL"], borders: bool = True) -> Acquisition:
     """How one view was taken; an AP (portable) one is positioned, inspired and exposed less well."""
     portable = view == "AP"
     spread = 1.7 if portable else 1.0
     n = rng.normal
-    edges = (
-        np.clip(rng.uniform(-0.05, 0.045, 4), 0.0, None)
-        if borders and rng.random() < 0.5
-        else np.zeros(4)
-    )
+    edges = np.clip(rng.uniform(-0.05, 0.045, 4), 0.0, None) if borders and rng.random() < 0.5 else np.zeros(4)
     return Acquisition(
         rotation=float(np.clip(n(0.0, 0.018 * spread), -0.09, 0.09)),
         shift_x=float(np.clip(n(0.0, 0.022 * spread), -0.1, 0.1)),
@@ -140,9 +128,7 @@ def sample_acquisition(
         gamma=float(np.exp(n(0.0, 0.12 * spread))),
         noise=float(rng.uniform(0.008, 0.022) * (1.3 if portable else 1.0)),
         borders=(float(edges[0]), float(edges[1]), float(edges[2]), float(edges[3])),
-        marker=None
-        if rng.random() < 0.5
-        else ("L" if view == "LL" or rng.random() < 0.6 else "R"),
+        marker=None if rng.random() < 0.5 else ("L" if view == "LL" or rng.random() < 0.6 else "R"),
         marker_height=float(rng.uniform(-0.9, -0.55)),
         seed=int(rng.integers(2**31)),
     )

@@ -52,10 +52,7 @@ def write_cohort(
     for done, study in enumerate(cohort, 1):
         masks = folder / "masks" / f"{study.study_instance_uid}.npz"
         # The masks are written last: where they are, the study is complete.
-        if not (
-            masks.exists()
-            and all(path.exists() for path in dicom_paths(study, folder / "dicom"))
-        ):
+        if not (masks.exists() and all(path.exists() for path in dicom_paths(study, folder / "dicom"))):
             write_dicom(study, folder / "dicom", size)
             _replace(masks, _packed_masks(study))
         if progress is not None:
@@ -68,9 +65,7 @@ def read_masks(path: Path) -> dict[str, dict[str, NDArray[np.bool_]]]:
     with np.load(path) as packed:
         for key in packed.files:
             view, name = key.split(":")
-            masks.setdefault(view, {})[name] = np.unpackbits(
-                packed[key], axis=-1
-            ).astype(bool)
+            masks.setdefault(view, {})[name] = np.unpackbits(packed[key], axis=-1).astype(bool)
     return masks
 
 
@@ -97,9 +92,7 @@ def _reports(cohort: list[SimulatedStudy]) -> str:
             study.patient_id,
             study.study_date.isoformat(),
         )
-        writer.writerow(
-            (*identity, r.indication, r.comparison, r.findings, r.impression)
-        )
+        writer.writerow((*identity, r.indication, r.comparison, r.findings, r.impression))
     return text.getvalue()
 
 

@@ -24,9 +24,7 @@ _GRID_EXTENT = 1.6  # textures cover -1.6..1.6 so that no shift or rotation can 
 
 @lru_cache(maxsize=8)
 def _image_axes(size: int) -> tuple[Field, Field]:
-    axis = ((np.arange(size, dtype=np.float32) + 0.5) * (2.0 / size) - 1.0).astype(
-        np.float32
-    )
+    axis = ((np.arange(size, dtype=np.float32) + 0.5) * (2.0 / size) - 1.0).astype(np.float32)
     return axis[None, :], axis[:, None]
 
 
@@ -35,12 +33,8 @@ def noise_grid(seed: int, cells: int) -> Image.Image:
     """Smooth noise of two octaves, zero mean and unit variance, as a PIL "F" image of `cells` x `cells`."""
     rng = np.random.default_rng(seed)
     fine = rng.standard_normal((cells, cells), dtype=np.float32)
-    coarse = Image.fromarray(
-        rng.standard_normal((cells // 2, cells // 2), dtype=np.float32)
-    )
-    grid = 0.55 * fine + 0.9 * np.asarray(
-        coarse.resize((cells, cells), Image.Resampling.BICUBIC)
-    )
+    coarse = Image.fromarray(rng.standard_normal((cells // 2, cells // 2), dtype=np.float32))
+    grid = 0.55 * fine + 0.9 * np.asarray(coarse.resize((cells, cells), Image.Resampling.BICUBIC))
     grid = (grid - grid.mean()) / grid.std()
     return Image.fromarray(grid.astype(np.float32))
 
@@ -81,14 +75,10 @@ class Canvas:
 
     def soft(self, depth: Field, width: float) -> Field:
         """A mask 0..1 from a signed `depth` (length units, positive inside) with a smooth edge `width` wide."""
-        t = np.clip(
-            depth / np.float32(max(width, 1.5 * self.pixel)) + np.float32(0.5), 0.0, 1.0
-        )
+        t = np.clip(depth / np.float32(max(width, 1.5 * self.pixel)) + np.float32(0.5), 0.0, 1.0)
         return t * t * (np.float32(3.0) - np.float32(2.0) * t)
 
-    def blob(
-        self, x: float, y: float, rx: float, ry: float, tilt: float = 0.0
-    ) -> Field:
+    def blob(self, x: float, y: float, rx: float, ry: float, tilt: float = 0.0) -> Field:
         """1 - r^2 of an ellipse centred on (x, y): 1 at the centre, 0 on the ellipse, negative outside."""
         cos, sin = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
         dx, dy = self.x - np.float32(x), self.y - np.float32(y)

@@ -28,18 +28,14 @@ def simulate_patient(seed: int, number: int) -> SimulatedPatient:
     sex: Literal["M", "F"] = "M" if rng.random() < 0.52 else "F"
     age = int(np.clip(rng.normal(61, 17), 18, 96))
     anatomy = sample_anatomy(rng, sex, age)
-    date = datetime.date(2011, 1, 1) + datetime.timedelta(
-        days=int(rng.integers(365 * 9))
-    )
+    date = datetime.date(2011, 1, 1) + datetime.timedelta(days=int(rng.integers(365 * 9)))
     first_date = date
     patient_id = "SIM" + _digest(seed, number, "patient")[:12].upper()
     studies: list[SimulatedStudy] = []
     prior: SimulatedStudy | None = None
     for index in range(int(rng.choice(4, p=(0.46, 0.28, 0.16, 0.10))) + 1):
         if prior is not None:
-            date += datetime.timedelta(
-                days=int(np.clip(rng.lognormal(3.6, 1.6), 1, 1500))
-            )
+            date += datetime.timedelta(days=int(np.clip(rng.lognormal(3.6, 1.6), 1, 1500)))
         findings, resolved = next_findings(rng, prior)
         frontal_view, has_lateral = _views(rng, findings)
         findings = _lateral_only(rng, findings, prior, has_lateral)
@@ -65,9 +61,7 @@ def simulate_patient(seed: int, number: int) -> SimulatedPatient:
     return SimulatedPatient(patient_id=patient_id, sex=sex, studies=tuple(studies))
 
 
-def simulate_studies(
-    seed: int, count: int
-) -> Iterator[tuple[SimulatedStudy, SimulatedStudy | None]]:
+def simulate_studies(seed: int, count: int) -> Iterator[tuple[SimulatedStudy, SimulatedStudy | None]]:
     """The first `count` studies of the cohort `seed`, patient after patient, each with the study before it, or None."""
     number = 0
     while count > 0:
@@ -83,9 +77,7 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(":".join(map(str, parts)).encode()).hexdigest()
 
 
-def _views(
-    rng: np.random.Generator, findings: tuple[Finding, ...]
-) -> tuple[Literal["PA", "AP"], bool]:
+def _views(rng: np.random.Generator, findings: tuple[Finding, ...]) -> tuple[Literal["PA", "AP"], bool]:
     """The frontal view and whether a lateral is taken: the sicker the patient, the likelier a portable AP alone."""
     if any(finding.lateral_only for finding in findings):
         return "PA", True  # what was seen only on the lateral is followed up with one
@@ -115,17 +107,10 @@ def _lateral_only(
     hidden: list[Finding] = []
     for finding in findings:
         alone = sum(other.name == finding.name for other in findings) == 1
-        if (
-            finding.change in ("new", None)
-            and alone
-            and not finding.lateral_only
-            and rng.random() < 0.24
-        ):
+        if finding.change in ("new", None) and alone and not finding.lateral_only and rng.random() < 0.24:
             depth = float(rng.uniform(0.4, 0.62))
             if finding.name == "pleural effusion" and finding.side != "bilateral":
-                finding = replace(
-                    finding, lateral_only=True, severity=float(rng.uniform(0.14, 0.36))
-                )
+                finding = replace(finding, lateral_only=True, severity=float(rng.uniform(0.14, 0.36)))
             elif finding.name in ("nodule", "consolidation"):
                 place = (0.22, float(rng.uniform(0.78, 0.92)), depth)
                 severity = float(np.clip(finding.severity, 0.3, 0.8))

@@ -43,9 +43,7 @@ def write_dicom(study: SimulatedStudy, folder: Path, size: int = 512) -> list[Pa
 
 
 def _uid(study: SimulatedStudy, *parts: str) -> UID:
-    digest = hashlib.sha256(
-        ":".join((study.study_instance_uid, *parts)).encode()
-    ).hexdigest()
+    digest = hashlib.sha256(":".join((study.study_instance_uid, *parts)).encode()).hexdigest()
     return UID(f"2.25.{int(digest[:32], 16)}")
 
 
@@ -57,33 +55,21 @@ def _dataset(study: SimulatedStudy, view: View, size: int) -> Dataset:
         rng.random() < 0.3,
         rng.random() < 0.4,
     )
-    syntax = (ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless)[
-        int(rng.choice(3, p=(0.76, 0.12, 0.12)))
-    ]
+    syntax = (ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless)[int(rng.choice(3, p=(0.76, 0.12, 0.12)))]
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.ImplementationClassUID = UID(
-        "2.25.302043790172249692526321623266752743501"
-    )
+    dataset.file_meta.ImplementationClassUID = UID("2.25.302043790172249692526321623266752743501")
     dataset.file_meta.ImplementationVersionName = "ALTA_SIMULATION"
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = (
-        _DX_STORAGE if digital else _CR_STORAGE
-    )
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = _uid(
-        study, view, "instance"
-    )
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = _DX_STORAGE if digital else _CR_STORAGE
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = _uid(study, view, "instance")
     _identify(dataset, study, view, digital)
     _describe(dataset, study, view, digital, size)
     dataset.LossyImageCompression = "00"
     dataset.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
     if digital:
         dataset.PresentationLUTShape = "INVERSE" if inverted else "IDENTITY"
-    low, high = (
-        (int(rng.integers(100, 500)), int(rng.integers(3000, 4000)))
-        if windowed
-        else (0, _TOP)
-    )
+    low, high = (int(rng.integers(100, 500)), int(rng.integers(3000, 4000))) if windowed else (0, _TOP)
     pixels = _stored(render(study, view, size), low, high)
     if inverted:
         pixels, low, high = np.uint16(_TOP) - pixels, _TOP - high, _TOP - low
@@ -103,9 +89,7 @@ def _stored(picture: Field, low: int, high: int) -> NDArray[np.uint16]:
     return np.rint(low + picture.astype(np.float64) * (high - low)).astype(np.uint16)
 
 
-def _identify(
-    dataset: Dataset, study: SimulatedStudy, view: View, digital: bool
-) -> None:
+def _identify(dataset: Dataset, study: SimulatedStudy, view: View, digital: bool) -> None:
     day = study.study_date.strftime("%Y%m%d")
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.PatientName = f"SIM^{study.patient_id}"
@@ -116,18 +100,12 @@ def _identify(
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = "Simulated"
     dataset.StudyInstanceUID = study.study_instance_uid
-    dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = (
-        dataset.ContentDate
-    ) = day
-    dataset.StudyTime = dataset.SeriesTime = dataset.AcquisitionTime = (
-        dataset.ContentTime
-    ) = "120000"
+    dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = dataset.ContentDate = day
+    dataset.StudyTime = dataset.SeriesTime = dataset.AcquisitionTime = dataset.ContentTime = "120000"
     dataset.StudyID = study.accession_number[:8]
     dataset.AccessionNumber = study.accession_number
     dataset.ReferringPhysicianName = ""
-    dataset.StudyDescription = (
-        "XR CHEST 2 VIEWS" if study.has_lateral else "XR CHEST 1 VIEW"
-    )
+    dataset.StudyDescription = "XR CHEST 2 VIEWS" if study.has_lateral else "XR CHEST 1 VIEW"
     dataset.SeriesInstanceUID = _uid(study, view, "series")
     dataset.SeriesNumber = 1 if view == "frontal" else 2
     dataset.InstanceNumber = 1
@@ -138,9 +116,7 @@ def _identify(
     dataset.SoftwareVersions = "1"
 
 
-def _describe(
-    dataset: Dataset, study: SimulatedStudy, view: View, digital: bool, size: int
-) -> None:
+def _describe(dataset: Dataset, study: SimulatedStudy, view: View, digital: bool, size: int) -> None:
     spacing = round(_FIELD_OF_VIEW / size, 6)
     dataset.BodyPartExamined = "CHEST"
     dataset.ViewPosition = study.frontal_view if view == "frontal" else "LL"

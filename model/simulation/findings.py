@@ -65,13 +65,7 @@ class Finding:
         words = _GRADES.get(self.name)
         if words is None:
             return None
-        return (
-            words[0]
-            if self.severity < 0.4
-            else words[1]
-            if self.severity < 0.7
-            else words[2]
-        )
+        return words[0] if self.severity < 0.4 else words[1] if self.severity < 0.7 else words[2]
 
     @property
     def diameter(self) -> float | None:

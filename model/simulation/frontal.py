@@ -26,9 +26,7 @@ class Shape:
     dome_right: float
     dome_left: float
     dome_height: float
-    heart: tuple[
-        float, float, float, float, float
-    ]  # x, y, half width, half height, tilt
+    heart: tuple[float, float, float, float, float]  # x, y, half width, half height, tilt
     shift: float  # of the mediastinum towards the patient's left
 
     def lung_point(self, side: str, u: float, v: float) -> tuple[float, float]:
@@ -38,9 +36,7 @@ class Shape:
         return sign * u * self.width, self.apex + v * (dome - self.apex)
 
 
-def frontal_shape(
-    anatomy: Anatomy, acquisition: Acquisition, findings: tuple[Finding, ...]
-) -> Shape:
+def frontal_shape(anatomy: Anatomy, acquisition: Acquisition, findings: tuple[Finding, ...]) -> Shape:
     """Where the frontal anatomy lies for these findings: cardiomegaly widens the heart, volume loss raises a dome."""
     a = anatomy
     right = a.dome - 0.62 * (1.0 - acquisition.inspiration)
@@ -57,17 +53,11 @@ def frontal_shape(
             if "left" in finding.sides:
                 left -= raised
             if finding.side != "bilateral":
-                shift += (0.06 if finding.side == "left" else -0.06) * max(
-                    finding.severity - 0.4, 0.0
-                )
+                shift += (0.06 if finding.side == "left" else -0.06) * max(finding.severity - 0.4, 0.0)
         if finding.name == "pneumothorax":
-            shift += (-0.08 if finding.side == "left" else 0.08) * max(
-                finding.severity - 0.6, 0.0
-            )
+            shift += (-0.08 if finding.side == "left" else 0.08) * max(finding.severity - 0.6, 0.0)
         if finding.name == "pleural effusion" and finding.side != "bilateral":
-            shift += (-0.10 if finding.side == "left" else 0.10) * max(
-                finding.severity - 0.7, 0.0
-            )
+            shift += (-0.10 if finding.side == "left" else 0.10) * max(finding.severity - 0.7, 0.0)
     half = ratio * a.chest_width
     height = 0.19 * a.chest_width / 0.7 + 0.36 * half
     center = (2 * a.heart_lean - 1) * half + shift
@@ -89,9 +79,7 @@ def vessel_tree(
     rng = np.random.default_rng(seed)
     lines: list[tuple[tuple[tuple[float, float], ...], float, int]] = []
 
-    def grow(
-        x: float, y: float, angle: float, length: float, width: float, generation: int
-    ) -> None:
+    def grow(x: float, y: float, angle: float, length: float, width: float, generation: int) -> None:
         points = [(x, y)]
         for _ in range(3):
             angle += rng.normal(0.0, 0.16)
@@ -119,9 +107,7 @@ def vessel_tree(
             1.0,
             0,
         )
-    return tuple(
-        sorted(lines, key=lambda line: -line[2])
-    )  # thick branches are drawn last, over the thin ones
+    return tuple(sorted(lines, key=lambda line: -line[2]))  # thick branches are drawn last, over the thin ones
 
 
 class Frontal:
@@ -151,9 +137,7 @@ class Frontal:
         peak = 0.5 * self.shape.width
         away = (self.ax - np.float32(peak)) * np.float32(1 / peak)
         curve = away * away * np.where(away > 0, np.float32(1.25), np.float32(0.55))
-        return np.where(
-            self.left, np.float32(left), np.float32(right)
-        ) + curve * np.float32(self.shape.dome_height)
+        return np.where(self.left, np.float32(left), np.float32(right)) + curve * np.float32(self.shape.dome_height)
 
     def lung_depth(self, collapse: float) -> Field:
         """Signed distance-like depth inside the lung's outline, which `collapse` (0..1) shrinks towards the hilum."""
@@ -167,24 +151,18 @@ class Frontal:
             across * np.float32(1 / lateral),
             across * np.float32(1 / (0.36 * width)),
         )
-        up = np.clip(
-            (np.float32(base) - self.canvas.y) * np.float32(1 / height), 0.0, None
-        )
+        up = np.clip((np.float32(base) - self.canvas.y) * np.float32(1 / height), 0.0, None)
         r = across * across + up * up * np.sqrt(up)
         # Near the edge 1 - r falls twice as fast as the distance in units of the half width.
         return (np.float32(1.0) - r) * np.float32(0.5 * max(lateral, 0.1))
 
     def _heart(self) -> Field:
         canvas, (x, y, half, height, tilt) = self.canvas, self.shape.heart
-        ventricle = canvas.blob(
-            x + 0.10 * half, y + 0.02, half * 0.92, height * 0.80, 0.6 * tilt
-        ) * np.float32(0.5 * half)
-        atrium = canvas.blob(
-            x - 0.46 * half, y, half * 0.54, height * 0.86, 0.05
-        ) * np.float32(0.4 * half)
-        root = canvas.blob(
-            x - 0.05 * half, y - 0.55 * height, 0.45 * half, 0.70 * height
-        ) * np.float32(0.3 * half)
+        ventricle = canvas.blob(x + 0.10 * half, y + 0.02, half * 0.92, height * 0.80, 0.6 * tilt) * np.float32(
+            0.5 * half
+        )
+        atrium = canvas.blob(x - 0.46 * half, y, half * 0.54, height * 0.86, 0.05) * np.float32(0.4 * half)
+        root = canvas.blob(x - 0.05 * half, y - 0.55 * height, 0.45 * half, 0.70 * height) * np.float32(0.3 * half)
         return canvas.soft(joined(joined(ventricle, atrium, 0.12), root, 0.14), 0.03)
 
     def _mediastinum(self) -> Field:
@@ -192,24 +170,15 @@ class Frontal:
         x = canvas.x - np.float32(shift)
         flare = np.clip(canvas.y + np.float32(0.1), 0.0, 0.6)
         neck = np.clip(np.float32(-0.5) - canvas.y, 0.0, 0.5)
-        stripe = (
-            np.float32(0.85 * a.mediastinum)
-            + np.float32(0.15) * flare
-            + np.float32(0.25) * neck
-            - np.abs(x)
-        )
-        knob = canvas.blob(
-            0.075 + shift, -0.29, a.aortic_knob, a.aortic_knob * 1.1
-        ) * np.float32(a.aortic_knob / 2)
+        stripe = np.float32(0.85 * a.mediastinum) + np.float32(0.15) * flare + np.float32(0.25) * neck - np.abs(x)
+        knob = canvas.blob(0.075 + shift, -0.29, a.aortic_knob, a.aortic_knob * 1.1) * np.float32(a.aortic_knob / 2)
         trunk = canvas.blob(0.08 + shift, -0.08, 0.10, 0.16, 0.25) * np.float32(0.05)
         hila = np.maximum(
             canvas.blob(0.17 + shift, -0.08, 0.08, 0.10, -0.5),
             canvas.blob(-0.16 + shift, -0.03, 0.08, 0.13, 0.4),
         )
         solid = canvas.soft(joined(joined(stripe, knob, 0.03), trunk, 0.05), 0.03)
-        return np.maximum(
-            solid, np.float32(0.45) * canvas.soft(hila * np.float32(0.05), 0.09)
-        )
+        return np.maximum(solid, np.float32(0.45) * canvas.soft(hila * np.float32(0.05), 0.09))
 
     def _vessels(self) -> Field:
         strokes: list[Stroke] = []
@@ -220,53 +189,38 @@ class Frontal:
         ):
             sign = 1.0 if side == "left" else -1.0
             hilum = np.array([sign * 0.12 + self.shape.shift, -0.04])
-            stretch = np.array(
-                [sign * width * 1.0, (self.shape.dome_left - self.shape.apex) * 0.66]
-            )
+            stretch = np.array([sign * width * 1.0, (self.shape.dome_left - self.shape.apex) * 0.66])
             for points, weight, generation in vessel_tree(seed):
                 line = hilum + np.array(points) * stretch
-                strokes.append(
-                    (line, 0.030 * weight, (0.80, 0.78, 0.72, 0.62)[generation])
-                )
+                strokes.append((line, 0.030 * weight, (0.80, 0.78, 0.72, 0.62)[generation]))
         return self.canvas.strokes(strokes)
 
     def bones(self) -> Field:
         """Attenuation of the ribs, clavicles, scapulae and spine, about 0..0.25."""
         a, canvas, ax, y = self.anatomy, self.canvas, self.ax, self.canvas.y
         out = ax * np.float32(1 / self.shape.width)
-        posterior = (
-            y - np.float32(a.rib_slope) * out * out * out + np.float32(0.10) * out
-        )
+        posterior = y - np.float32(a.rib_slope) * out * out * out + np.float32(0.10) * out
         ribs = _stripes(posterior, a.rib_spacing, a.rib_phase, 0.42)
         anterior = y + np.float32(0.55 * a.rib_slope + 0.28) * out
         front = _stripes(anterior, a.rib_spacing * 1.12, a.rib_phase + 0.4, 0.34)
         cage = canvas.soft(self.depth + np.float32(0.06), 0.04)
         below = np.clip(np.float32(1.0) - (y - self.dome) * np.float32(6.0), 0.15, 1.0)
         field = ribs * np.float32(0.095) * np.clip(ax * 9.0 - 0.3, 0.0, 1.0)
-        field += (
-            front * np.float32(0.05) * np.clip((out - np.float32(0.42)) * 5.0, 0.0, 1.0)
-        )
+        field += front * np.float32(0.05) * np.clip((out - np.float32(0.42)) * 5.0, 0.0, 1.0)
         field *= cage * below * np.float32(a.rib_contrast)
         field += self._clavicles()
         spine_x = np.float32(a.spine_curve) * np.cos(np.float32(2.2) * y)
         column = canvas.soft(np.float32(0.085) - np.abs(canvas.x - spine_x), 0.02)
         discs = _stripes(y, 0.125, a.rib_phase, 0.8)
         field += column * (np.float32(0.03) + np.float32(0.025) * discs)
-        edge = (
-            ax
-            - np.float32(a.scapula * self.shape.width)
-            - np.float32(0.25) * (y + np.float32(0.3))
-        )
+        edge = ax - np.float32(a.scapula * self.shape.width) - np.float32(0.25) * (y + np.float32(0.3))
         blade = canvas.soft(edge, 0.03) * np.clip(np.float32(-2.5) * y, 0.0, 1.0)
         return field + blade * np.float32(0.05)
 
     def _clavicles(self) -> Field:
         a, ax, y = self.anatomy, self.ax, self.canvas.y
         reach = ax * np.float32(1 / 0.68)
-        middle = (
-            np.float32(self.shape.apex + a.clavicle_height)
-            - np.float32(a.clavicle_slope) * reach
-        )
+        middle = np.float32(self.shape.apex + a.clavicle_height) - np.float32(a.clavicle_slope) * reach
         middle = middle - np.float32(0.03) * np.sin(np.float32(4.5) * reach)
         off = (y - middle) * np.float32(1 / 0.03)
         ends = np.clip((ax - np.float32(0.07)) * 30.0, 0.0, 1.0)
@@ -279,27 +233,13 @@ class Frontal:
         arm = np.clip(np.float32(0.12) - y, 0.0, None)
         torso = np.float32(wall) + arm * arm * np.float32(1.3) - ax
         top = self.shape.apex - 0.10 - 0.4 * a.fat
-        shoulder = (
-            y
-            - np.float32(top)
-            - np.float32(a.shoulder_slope) * np.clip(ax - np.float32(0.3), 0.0, None)
-        )
-        neck = (
-            np.float32(0.24 + 0.3 * a.fat)
-            + np.clip(y - np.float32(top), 0.0, None)
-            - ax
-        )
+        shoulder = y - np.float32(top) - np.float32(a.shoulder_slope) * np.clip(ax - np.float32(0.3), 0.0, None)
+        neck = np.float32(0.24 + 0.3 * a.fat) + np.clip(y - np.float32(top), 0.0, None) - ax
         body = canvas.soft(np.minimum(torso, np.maximum(shoulder, neck)), 0.03)
         belly = 1.0 - canvas.soft(self.dome - y, 0.02)
         tissue = np.float32(0.54 + 0.10 * a.fat)
-        field: Field = body * (
-            tissue
-            + belly * canvas.soft(self.depth + np.float32(0.15), 0.2) * np.float32(0.15)
-        )
-        field += (
-            self.center * np.float32(0.12) * self.above
-            + self.heart * np.float32(0.05) * self.above
-        )
+        field: Field = body * (tissue + belly * canvas.soft(self.depth + np.float32(0.15), 0.2) * np.float32(0.15))
+        field += self.center * np.float32(0.12) * self.above + self.heart * np.float32(0.05) * self.above
         field += body * np.float32(0.02) * canvas.texture(a.seed, 24)
         if a.gastric_bubble:
             r = a.gastric_bubble
@@ -309,22 +249,10 @@ class Frontal:
                 1.3 * r,
                 0.7 * r,
             )
-            field -= (
-                np.float32(0.25)
-                * canvas.soft(bubble * np.float32(r * 0.4), 0.04)
-                * belly
-            )
-        trachea = canvas.soft(
-            np.float32(0.036) - np.abs(canvas.x - np.float32(self.shape.shift)), 0.025
-        )
-        field -= (
-            np.float32(0.12)
-            * trachea
-            * np.clip((np.float32(-0.18) - y) * 8.0, 0.0, 1.0)
-        )
-        field -= self.air * (
-            np.float32(0.45) - np.float32(0.135 * a.markings) * self.vessels
-        )
+            field -= np.float32(0.25) * canvas.soft(bubble * np.float32(r * 0.4), 0.04) * belly
+        trachea = canvas.soft(np.float32(0.036) - np.abs(canvas.x - np.float32(self.shape.shift)), 0.025)
+        field -= np.float32(0.12) * trachea * np.clip((np.float32(-0.18) - y) * 8.0, 0.0, 1.0)
+        field -= self.air * (np.float32(0.45) - np.float32(0.135 * a.markings) * self.vessels)
         if a.breast:
             r = 0.30 + 0.10 * a.breast
             shadow = canvas.soft(

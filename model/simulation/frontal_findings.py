@@ -43,30 +43,13 @@ def _effusion(layers: Frontal, finding: Finding) -> Field:
     footprint: Field = np.zeros_like(layers.air)
     for side in finding.sides:
         dome = shape.dome_left if side == "left" else shape.dome_right
-        level = (
-            dome
-            + 0.12
-            - 0.30 * finding.severity
-            - 0.75 * max(finding.severity - 0.3, 0.0)
-        )
-        rise = (0.16 + 0.22 * min(finding.severity, 0.6)) * (
-            1.0 + 0.5 * (finding.texture % 7) / 7
-        )
-        meniscus = (
-            np.float32(level)
-            - np.float32(rise) * climb * climb * np.float32(1 / 0.34)
-            - np.float32(0.05) * out
-        )
-        fluid = (
-            canvas.soft(canvas.y - meniscus, 0.05)
-            * canvas.soft(layers.depth, 0.03)
-            * _on(layers, side)
-        )
+        level = dome + 0.12 - 0.30 * finding.severity - 0.75 * max(finding.severity - 0.3, 0.0)
+        rise = (0.16 + 0.22 * min(finding.severity, 0.6)) * (1.0 + 0.5 * (finding.texture % 7) / 7)
+        meniscus = np.float32(level) - np.float32(rise) * climb * climb * np.float32(1 / 0.34) - np.float32(0.05) * out
+        fluid = canvas.soft(canvas.y - meniscus, 0.05) * canvas.soft(layers.depth, 0.03) * _on(layers, side)
         footprint = np.maximum(footprint, fluid)
     layers.air *= np.float32(1.0) - np.float32(0.97) * footprint
-    layers.extra += (
-        np.float32(0.13) * footprint * layers.above * (np.float32(1.0) - layers.center)
-    )
+    layers.extra += np.float32(0.13) * footprint * layers.above * (np.float32(1.0) - layers.center)
     footprint *= layers.above * (np.float32(1.0) - layers.center)
     return footprint
 
@@ -79,24 +62,13 @@ def _pneumothorax(layers: Frontal, finding: Finding) -> Field:
     beyond = (np.float32(1.0) - canvas.soft(inner, 0.015)) * layers.lung * where
     layers.vessels *= np.float32(1.0) - beyond
     line = np.clip(
-        np.float32(1.3)
-        - np.abs(inner) * np.float32(1 / max(0.006, 0.8 * canvas.pixel)),
+        np.float32(1.3) - np.abs(inner) * np.float32(1 / max(0.006, 0.8 * canvas.pixel)),
         0.0,
         1.0,
     )
-    layers.extra += (
-        np.float32(0.15)
-        * line
-        * layers.lung
-        * where
-        * (np.float32(1.0) - layers.center)
-    )
+    layers.extra += np.float32(0.15) * line * layers.lung * where * (np.float32(1.0) - layers.center)
     collapsed = layers.lung * where * (np.float32(1.0) - beyond)
-    layers.air *= (
-        np.float32(1.0)
-        + np.float32(0.22) * beyond
-        - np.float32(0.08 + 0.34 * finding.severity) * collapsed
-    )
+    layers.air *= np.float32(1.0) + np.float32(0.22) * beyond - np.float32(0.08 + 0.34 * finding.severity) * collapsed
     return beyond
 
 
@@ -106,12 +78,8 @@ def _consolidation(layers: Frontal, finding: Finding) -> Field:
     x, y = layers.shape.lung_point(finding.sides[0], finding.place[0], finding.place[1])
     r = 0.12 + 0.17 * finding.severity
     tilt = (finding.texture % 100) / 100 - 0.5
-    core = canvas.blob(x, y, r * 1.1, r, tilt) + np.float32(0.42) * canvas.texture(
-        finding.texture, 30
-    )
-    footprint = canvas.soft(core - np.float32(0.1), 1.1) * (
-        canvas.blob(x, y, 1.7 * r, 1.7 * r) > 0
-    )
+    core = canvas.blob(x, y, r * 1.1, r, tilt) + np.float32(0.42) * canvas.texture(finding.texture, 30)
+    footprint = canvas.soft(core - np.float32(0.1), 1.1) * (canvas.blob(x, y, 1.7 * r, 1.7 * r) > 0)
     footprint *= layers.lung * _on(layers, finding.sides[0])
     alpha = np.float32(0.55 + 0.38 * finding.severity) * footprint
     layers.air *= np.float32(1.0) - alpha
@@ -121,20 +89,14 @@ def _consolidation(layers: Frontal, finding: Finding) -> Field:
 def _edema(layers: Frontal, finding: Finding) -> Field:
     """Bilateral perihilar haze with thick vessels, septal lines at the bases, and patches when severe."""
     canvas, shape, s = layers.canvas, layers.shape, finding.severity
-    dx = (layers.ax - np.float32(0.36 * shape.width)) * np.float32(
-        1 / (0.34 * shape.width + 0.12 * s)
-    )
+    dx = (layers.ax - np.float32(0.36 * shape.width)) * np.float32(1 / (0.34 * shape.width + 0.12 * s))
     dy = (canvas.y - np.float32(0.05)) * np.float32(1 / (0.36 + 0.1 * s))
     haze = np.exp(-dx * dx - dy * dy) * (
-        np.float32(1.0)
-        + np.float32(0.12 + 0.22 * s) * canvas.texture(finding.texture, 44)
+        np.float32(1.0) + np.float32(0.12 + 0.22 * s) * canvas.texture(finding.texture, 44)
     )
     footprint = np.clip(haze, 0.0, 1.0) * layers.lung
     layers.vessels *= np.float32(1.0) + np.float32(0.9) * footprint
-    alpha = (
-        np.float32(0.26 + 0.62 * s) * footprint
-        + np.float32(0.10 + 0.12 * s) * layers.lung
-    )
+    alpha = np.float32(0.26 + 0.62 * s) * footprint + np.float32(0.10 + 0.12 * s) * layers.lung
     layers.air *= np.float32(1.0) - np.clip(alpha, 0.0, 0.95)
     rng = np.random.default_rng(finding.texture)
     lines: list[Stroke] = []
@@ -142,9 +104,7 @@ def _edema(layers: Frontal, finding: Finding) -> Field:
         for index in range(7):
             u, v = 0.93 - rng.uniform(0, 0.03), 0.68 + 0.045 * index
             start = np.array(shape.lung_point(side, u, v))
-            end = np.array(
-                shape.lung_point(side, u - rng.uniform(0.08, 0.14), v + 0.01)
-            )
+            end = np.array(shape.lung_point(side, u - rng.uniform(0.08, 0.14), v + 0.01))
             lines.append((np.stack((start, end)), 0.007, 0.9))
     layers.extra += np.float32(0.07 + 0.06 * s) * canvas.strokes(lines) * layers.lung
     return footprint * (np.float32(1.0) - layers.center)
@@ -158,11 +118,7 @@ def _atelectasis(layers: Frontal, finding: Finding) -> Field:
     right = raised if "right" in finding.sides else 0.0
     left = raised if "left" in finding.sides else 0.0
     low = layers.dome_curve(shape.dome_right + right, shape.dome_left + left)
-    lost = (
-        canvas.soft(low - canvas.y, 0.02)
-        * (np.float32(1.0) - layers.above)
-        * canvas.soft(layers.depth, 0.03)
-    )
+    lost = canvas.soft(low - canvas.y, 0.02) * (np.float32(1.0) - layers.above) * canvas.soft(layers.depth, 0.03)
     lines: list[Stroke] = []
     footprint: Field = lost
     for side in finding.sides:
@@ -190,9 +146,7 @@ def _atelectasis(layers: Frontal, finding: Finding) -> Field:
         if s >= 0.7:
             x, y = shape.lung_point(side, 0.42, 0.98)
             wedge = canvas.soft(
-                canvas.blob(
-                    x, y, 0.34 * shape.width, 0.30, 0.5 if side == "left" else -0.5
-                ),
+                canvas.blob(x, y, 0.34 * shape.width, 0.30, 0.5 if side == "left" else -0.5),
                 0.6,
             )
             wedge = wedge * layers.lung * _on(layers, side)
@@ -210,11 +164,7 @@ def _nodule(layers: Frontal, finding: Finding) -> Field:
     r = (finding.diameter or 0.0) / 400.0
     inside = canvas.blob(x, y, r * 1.04, r * 0.97, finding.texture % 3)
     disc = canvas.soft(inside * np.float32(0.5 * r), 0.4 * r)
-    layers.extra += (
-        (np.float32(0.20) + np.float32(0.06 * finding.severity))
-        * disc
-        * (1 - layers.center)
-    )
+    layers.extra += (np.float32(0.20) + np.float32(0.06 * finding.severity)) * disc * (1 - layers.center)
     return disc
 
 
@@ -335,15 +285,8 @@ def _device_strokes(layers: Frontal, finding: Finding) -> list[Stroke]:
 
 def _smooth(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """A Catmull-Rom curve (M, 2) through `points` (N, 2)."""
-    padded = np.concatenate(
-        (2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1])
-    )
+    padded = np.concatenate((2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]))
     t = np.linspace(0.0, 1.0, 9)[:, None]
     a, b, c, d = (padded[i : len(padded) - 3 + i][:, None] for i in range(4))
-    curve = 0.5 * (
-        2 * b
-        + (c - a) * t
-        + (2 * a - 5 * b + 4 * c - d) * t**2
-        + (3 * b - a - 3 * c + d) * t**3
-    )
+    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     return np.asarray(curve.reshape(-1, 2))

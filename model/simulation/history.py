@@ -44,29 +44,15 @@ def next_findings(
     before = () if prior is None else prior.findings
     old = [name for name in FINDINGS if any(finding.name == name for finding in before)]
     target = int(rng.choice(4, p=_COUNT_ODDS))
-    kept = [
-        name
-        for name in old
-        if rng.random() < (0.85 if name in ("cardiomegaly", "nodule") else 0.62)
-    ]
-    sticky = [
-        name
-        for name in old
-        if any(f.name == name and f.device in _PERMANENT for f in before)
-    ]
+    kept = [name for name in old if rng.random() < (0.85 if name in ("cardiomegaly", "nodule") else 0.62)]
+    sticky = [name for name in old if any(f.name == name and f.device in _PERMANENT for f in before)]
     rng.shuffle(kept)
-    kept = (sticky + [name for name in kept if name not in sticky])[
-        : max(target, len(sticky))
-    ]
+    kept = (sticky + [name for name in kept if name not in sticky])[: max(target, len(sticky))]
 
     findings: list[Finding] = []
     resolved: list[Finding] = []
     for finding in before:
-        removed = (
-            finding.device is not None
-            and finding.device not in _PERMANENT
-            and rng.random() < 0.15
-        )
+        removed = finding.device is not None and finding.device not in _PERMANENT and rng.random() < 0.15
         if removed or finding.name not in kept:
             resolved.append(replace(finding, change=None))
         else:
@@ -81,28 +67,20 @@ def next_findings(
     change: Literal["new"] | None = None if prior is None else "new"
     fresh = [name for name in FINDINGS if name not in old]
     while len(classes) < target and fresh:
-        odds = np.array(
-            [_ODDS.get(name, 1.0) * _affinity(name, classes) for name in fresh]
-        )
+        odds = np.array([_ODDS.get(name, 1.0) * _affinity(name, classes) for name in fresh])
         name = fresh.pop(int(rng.choice(len(fresh), p=odds / odds.sum())))
         classes.append(name)
-        findings.extend(
-            replace(finding, change=change) for finding in _begin(rng, name, findings)
-        )
+        findings.extend(replace(finding, change=change) for finding in _begin(rng, name, findings))
     if "support devices" in kept and rng.random() < 0.15:
         used = [finding.device for finding in (*findings, *resolved)]
-        findings.extend(
-            _devices(rng, findings, [d for d in DEVICES if d not in used], 1, change)
-        )
+        findings.extend(_devices(rng, findings, [d for d in DEVICES if d not in used], 1, change))
     order = {name: index for index, name in enumerate(FINDINGS)}
     findings.sort(key=lambda finding: order[finding.name])
     return tuple(findings), tuple(resolved)
 
 
 def _affinity(name: str, classes: list[str]) -> float:
-    return float(
-        np.prod([_AFFINITY.get(frozenset((name, other)), 1.0) for other in classes])
-    )
+    return float(np.prod([_AFFINITY.get(frozenset((name, other)), 1.0) for other in classes]))
 
 
 def _changed(rng: np.random.Generator, finding: Finding, crowded: bool) -> Finding:
@@ -140,22 +118,10 @@ def _begin(rng: np.random.Generator, name: str, others: list[Finding]) -> list[F
         )
     severity = float(rng.uniform(0.12, 1.0))
     texture = int(rng.integers(2**31))
-    crowded = [
-        s
-        for other in others
-        if other.name in ("pneumothorax", "pleural effusion")
-        for s in other.sides
-    ]
-    lung = [
-        s
-        for other in others
-        if other.name in ("consolidation", "nodule", "atelectasis")
-        for s in other.sides
-    ]
+    crowded = [s for other in others if other.name in ("pneumothorax", "pleural effusion") for s in other.sides]
+    lung = [s for other in others if other.name in ("consolidation", "nodule", "atelectasis") for s in other.sides]
     taken = crowded + (lung if name in ("pneumothorax", "pleural effusion") else [])
-    free: list[Literal["left", "right"]] = [
-        s for s in ("right", "left") if s not in taken
-    ] or ["right", "left"]
+    free: list[Literal["left", "right"]] = [s for s in ("right", "left") if s not in taken] or ["right", "left"]
     side = free[int(rng.integers(len(free)))]
     if taken and name in ("pneumothorax", "pleural effusion"):
         severity = min(severity, 0.55)
@@ -182,9 +148,7 @@ def _begin(rng: np.random.Generator, name: str, others: list[Finding]) -> list[F
         both = not crowded and severity < 0.7 and rng.random() < 0.25
         place = (
             0.55,
-            float(rng.uniform(0.74, 0.88))
-            if zone == "lower"
-            else float(rng.uniform(0.45, 0.6)),
+            float(rng.uniform(0.74, 0.88)) if zone == "lower" else float(rng.uniform(0.45, 0.6)),
             0.2,
         )
         return [
@@ -233,12 +197,7 @@ def _devices(
         device = choice[index]
         side: Literal["left", "right"] | None = None
         if device == "chest tube":
-            ill = [
-                s
-                for other in others
-                if other.name in ("pneumothorax", "pleural effusion")
-                for s in other.sides
-            ]
+            ill = [s for other in others if other.name in ("pneumothorax", "pleural effusion") for s in other.sides]
             side = ill[0] if ill else ("right" if rng.random() < 0.5 else "left")
         elif device == "central line":
             side = "right" if rng.random() < 0.75 else "left"
@@ -269,9 +228,7 @@ def _zone(rng: np.random.Generator, name: str) -> Zone:
     return zones[int(rng.choice(3, p=odds))]
 
 
-def _place(
-    rng: np.random.Generator, side: str, zone: Zone, name: str
-) -> tuple[float, float, float]:
+def _place(rng: np.random.Generator, side: str, zone: Zone, name: str) -> tuple[float, float, float]:
     """Where a focal finding lies, kept clear of the heart and the mediastinum; see `Finding.place`."""
     lateral = {"upper": (0.42, 0.62), "mid": (0.5, 0.76), "lower": (0.46, 0.74)}[zone]
     vertical = {"upper": (0.2, 0.36), "mid": (0.46, 0.6), "lower": (0.72, 0.86)}[zone]

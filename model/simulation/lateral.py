@@ -27,9 +27,7 @@ class Lateral:
         a = anatomy
         self.reach = a.chest_depth
         self.apex = a.apex
-        self.middle = a.dome - 0.55 * (
-            1.0 - acquisition.inspiration
-        )  # y of the top of the right dome
+        self.middle = a.dome - 0.55 * (1.0 - acquisition.inspiration)  # y of the top of the right dome
         raised = {"right": 0.0, "left": 0.0}
         ratio = a.heart_ratio
         for finding in findings:
@@ -54,9 +52,7 @@ class Lateral:
         self.heart_place = (-0.92 * self.reach + r, self.middle - 0.62 * r, r)
         x, y, r = self.heart_place
         body = canvas.blob(x, y, r, 1.15 * r, -0.75)
-        self.heart = canvas.soft(body * np.float32(0.5 * r), 0.05) * canvas.soft(
-            self.depth + np.float32(0.05), 0.05
-        )
+        self.heart = canvas.soft(body * np.float32(0.5 * r), 0.05) * canvas.soft(self.depth + np.float32(0.05), 0.05)
         self.air = self.lung * (np.float32(1.0) - np.float32(0.72) * self.heart)
         self.extra: Field = np.zeros_like(self.air)
         self.metal: Field = np.zeros_like(self.air)
@@ -70,37 +66,25 @@ class Lateral:
         """y of a hemidiaphragm whose highest point is at `top`: shallow in front, deep behind."""
         t = (self.canvas.x + np.float32(0.35 * self.reach)) * np.float32(1 / self.reach)
         back = np.clip(t, 0.0, None)
-        return (
-            np.float32(top) + np.float32(0.10) * t * t + np.float32(0.16) * back * back
-        )
+        return np.float32(top) + np.float32(0.10) * t * t + np.float32(0.16) * back * back
 
     def _depth(self) -> Field:
         canvas = self.canvas
         t = np.clip(
-            (canvas.y - np.float32(self.apex))
-            * np.float32(1 / (self.middle + 0.3 - self.apex)),
+            (canvas.y - np.float32(self.apex)) * np.float32(1 / (self.middle + 0.3 - self.apex)),
             0.0,
             1.0,
         )
-        front = np.float32(self.reach) * (
-            np.float32(0.30) + np.float32(0.72) * np.sqrt(t) * (1.25 - 0.3 * t) * 0.8
-        )
-        back = np.float32(self.reach) * (
-            np.float32(0.55) + np.float32(0.55) * np.sin(np.float32(2.0) * t + 0.2)
-        )
+        front = np.float32(self.reach) * (np.float32(0.30) + np.float32(0.72) * np.sqrt(t) * (1.25 - 0.3 * t) * 0.8)
+        back = np.float32(self.reach) * (np.float32(0.55) + np.float32(0.55) * np.sin(np.float32(2.0) * t + 0.2))
         wall = -joined(-(canvas.x + front), canvas.x - back, 0.08)
-        top = (
-            canvas.y
-            - np.float32(self.apex)
-            - np.float32(0.5) * (canvas.x - np.float32(0.1)) ** 2
-        )
+        top = canvas.y - np.float32(self.apex) - np.float32(0.5) * (canvas.x - np.float32(0.1)) ** 2
         return -joined(-wall, -top, 0.3)
 
     def spine_x(self) -> Field:
         """x of the middle of the vertebral column at every pixel's y."""
         return np.float32(self.reach) * (
-            np.float32(0.50)
-            + np.float32(0.34) * np.sin(np.float32(1.5) * self.canvas.y + 1.3)
+            np.float32(0.50) + np.float32(0.34) * np.sin(np.float32(1.5) * self.canvas.y + 1.3)
         )
 
     def _vessels(self) -> Field:
@@ -110,9 +94,7 @@ class Lateral:
             (1.0, self.anatomy.seed + 2),
             (-0.75, self.anatomy.seed + 3),
         ):
-            stretch = np.array(
-                [sign * self.reach * 1.0, (self.middle - self.apex) * 0.7]
-            )
+            stretch = np.array([sign * self.reach * 1.0, (self.middle - self.apex) * 0.7])
             for points, weight, generation in vessel_tree(seed):
                 strokes.append(
                     (
@@ -128,25 +110,19 @@ class Lateral:
         a, canvas, y = self.anatomy, self.canvas, self.canvas.y
         off = canvas.x - self.spine_x()
         column = canvas.soft(np.float32(0.10) - np.abs(off), 0.02)
-        level = (y - np.float32(0.25) * off) * np.float32(1 / 0.135) + np.float32(
-            a.rib_phase
-        )
+        level = (y - np.float32(0.25) * off) * np.float32(1 / 0.135) + np.float32(a.rib_phase)
         body = np.clip(
-            (np.float32(0.42) - np.abs(level - np.floor(level) - np.float32(0.5)))
-            * 9.0,
+            (np.float32(0.42) - np.abs(level - np.floor(level) - np.float32(0.5))) * 9.0,
             0.0,
             1.0,
         )
         field = column * (np.float32(0.05) + np.float32(0.07) * body)
         for slope, shift, weight in ((0.75, 0.0, 0.045), (0.85, 0.5, 0.03)):
             x = canvas.x * np.float32(1 / self.reach)
-            wave = (
-                y + np.float32(slope * 0.5) * x + np.float32(0.10) * x * x
-            ) * np.float32(1 / (a.rib_spacing * 1.05))
+            wave = (y + np.float32(slope * 0.5) * x + np.float32(0.10) * x * x) * np.float32(1 / (a.rib_spacing * 1.05))
             wave = wave + np.float32(a.rib_phase + shift)
             band = np.clip(
-                (np.float32(0.17) - np.abs(wave - np.floor(wave) - np.float32(0.5)))
-                * 12.0,
+                (np.float32(0.17) - np.abs(wave - np.floor(wave) - np.float32(0.5))) * 12.0,
                 0.0,
                 1.0,
             )
@@ -162,27 +138,15 @@ class Lateral:
             0.0,
             1.0,
         )
-        return (
-            field
-            + np.float32(0.10)
-            * sternum
-            * np.clip((y + np.float32(0.55)) * 6.0, 0.0, 1.0)
-            * self.above
-        )
+        return field + np.float32(0.10) * sternum * np.clip((y + np.float32(0.55)) * 6.0, 0.0, 1.0) * self.above
 
     def image(self) -> Field:
         """The composed radiograph, about 0..1, before exposure and noise."""
         a, canvas, x, y = self.anatomy, self.canvas, self.canvas.x, self.canvas.y
         back = np.clip(x * np.float32(4.0) + np.float32(0.5), 0.0, 1.0)
-        wall = (
-            self.depth
-            + np.float32(0.10 + 0.7 * a.fat)
-            + back * np.float32(0.12 - 0.1 * a.fat)
-        )
+        wall = self.depth + np.float32(0.10 + 0.7 * a.fat) + back * np.float32(0.12 - 0.1 * a.fat)
         if a.breast:
-            bulge = canvas.blob(
-                -1.0 * self.reach, 0.16, 0.16 + 0.16 * a.breast, 0.27, -0.2
-            )
+            bulge = canvas.blob(-1.0 * self.reach, 0.16, 0.16 + 0.16 * a.breast, 0.27, -0.2)
             wall = joined(wall, bulge * np.float32(0.12), 0.08)
         belly = np.minimum(
             x + np.float32(1.02 * self.reach + a.fat),
@@ -196,14 +160,8 @@ class Lateral:
         )
         body = canvas.soft(joined(joined(wall, shoulders, 0.2), neck, 0.15), 0.04)
         below = np.float32(1.0) - self.above
-        top = np.clip(
-            (np.float32(-0.25) - y) * np.float32(2.0), 0.0, 1.0
-        )  # shoulders and arms overlie the apices
-        field = body * (
-            np.float32(0.48 + 0.15 * a.fat)
-            + np.float32(0.2) * below * (y > 0)
-            + np.float32(0.13) * top
-        )
+        top = np.clip((np.float32(-0.25) - y) * np.float32(2.0), 0.0, 1.0)  # shoulders and arms overlie the apices
+        field = body * (np.float32(0.48 + 0.15 * a.fat) + np.float32(0.2) * below * (y > 0) + np.float32(0.13) * top)
         field += body * np.float32(0.02) * canvas.texture(a.seed, 24)
         field += np.float32(0.10) * self.heart * self.above
         hila = canvas.soft(
@@ -216,21 +174,13 @@ class Lateral:
         )
         field += np.float32(0.09) * hila + np.float32(0.05) * arch
         # Over the spine the lungs grow darker downwards until something lies in the lower lobes.
-        thicker = np.float32(0.34) + np.float32(0.08) * np.clip(
-            y + np.float32(0.4), 0.0, 1.0
-        )
+        thicker = np.float32(0.34) + np.float32(0.08) * np.clip(y + np.float32(0.4), 0.0, 1.0)
         field -= self.air * (thicker - np.float32(0.10 * a.markings) * self.vessels)
         if a.gastric_bubble:
             r = a.gastric_bubble
             bubble = canvas.blob(-0.05, self.left + 0.08 + 0.6 * r, 1.4 * r, 0.7 * r)
-            field -= (
-                np.float32(0.2)
-                * canvas.soft(bubble * np.float32(0.4 * r), 0.04)
-                * below
-            )
-        windpipe = (
-            canvas.x - np.float32(0.02) - np.float32(0.16) * (y + np.float32(0.75))
-        )
+            field -= np.float32(0.2) * canvas.soft(bubble * np.float32(0.4 * r), 0.04) * below
+        windpipe = canvas.x - np.float32(0.02) - np.float32(0.16) * (y + np.float32(0.75))
         trachea = canvas.soft(np.float32(0.042) - np.abs(windpipe), 0.025) * np.clip(
             (np.float32(-0.2) - y) * 8.0, 0.0, 1.0
         )

@@ -57,17 +57,9 @@ def _consolidation(layers: Lateral, finding: Finding) -> Field:
     canvas = layers.canvas
     x, y = layers.point(finding.place[2], finding.place[1])
     r = 0.12 + 0.16 * finding.severity
-    core = canvas.blob(x, y, r, r * 1.1) + np.float32(0.42) * canvas.texture(
-        finding.texture, 30
-    )
-    footprint = (
-        canvas.soft(core - np.float32(0.1), 1.1)
-        * (canvas.blob(x, y, 1.7 * r, 1.7 * r) > 0)
-        * layers.lung
-    )
-    layers.air *= (
-        np.float32(1.0) - np.float32(0.45 + 0.3 * finding.severity) * footprint
-    )
+    core = canvas.blob(x, y, r, r * 1.1) + np.float32(0.42) * canvas.texture(finding.texture, 30)
+    footprint = canvas.soft(core - np.float32(0.1), 1.1) * (canvas.blob(x, y, 1.7 * r, 1.7 * r) > 0) * layers.lung
+    layers.air *= np.float32(1.0) - np.float32(0.45 + 0.3 * finding.severity) * footprint
     layers.extra += np.float32(0.05) * footprint
     return footprint
 
@@ -79,14 +71,11 @@ def _edema(layers: Lateral, finding: Finding) -> Field:
         (canvas.y - np.float32(0.02)) * np.float32(1 / 0.42),
     )
     haze = np.exp(-dx * dx - dy * dy) * (
-        np.float32(1.0)
-        + np.float32(0.12 + 0.2 * s) * canvas.texture(finding.texture, 44)
+        np.float32(1.0) + np.float32(0.12 + 0.2 * s) * canvas.texture(finding.texture, 44)
     )
     footprint = np.clip(haze, 0.0, 1.0) * layers.lung
     layers.vessels *= np.float32(1.0) + np.float32(0.9) * footprint
-    layers.air *= np.float32(1.0) - np.clip(
-        np.float32(0.25 + 0.5 * s) * footprint + np.float32(0.12), 0.0, 0.9
-    )
+    layers.air *= np.float32(1.0) - np.clip(np.float32(0.25 + 0.5 * s) * footprint + np.float32(0.12), 0.0, 0.9)
     return footprint
 
 
@@ -100,24 +89,16 @@ def _atelectasis(layers: Lateral, finding: Finding) -> Field:
         tilt = 0.35 * (((finding.texture >> index) % 100) / 100)
         lines.append(
             (
-                np.stack(
-                    (x + ends * reach, y - 0.09 * index + ends * tilt * reach), -1
-                ),
+                np.stack((x + ends * reach, y - 0.09 * index + ends * tilt * reach), -1),
                 0.018 + 0.03 * s,
                 0.8,
             )
         )
     bands = canvas.strokes(lines) * layers.lung
     layers.air *= np.float32(1.0) - np.float32(0.4 + 0.35 * s) * bands
-    low = layers.middle + (
-        0.035 + layers.anatomy.dome_difference if finding.side == "left" else 0.0
-    )
+    low = layers.middle + (0.035 + layers.anatomy.dome_difference if finding.side == "left" else 0.0)
     before, after = layers.dome_curve(low), layers.dome_curve(low - raised_by(finding))
-    lost = (
-        canvas.soft(before - canvas.y, 0.02)
-        * canvas.soft(canvas.y - after, 0.02)
-        * canvas.soft(layers.depth, 0.03)
-    )
+    lost = canvas.soft(before - canvas.y, 0.02) * canvas.soft(canvas.y - after, 0.02) * canvas.soft(layers.depth, 0.03)
     return np.maximum(bands, lost)
 
 
@@ -126,8 +107,7 @@ def _nodule(layers: Lateral, finding: Finding) -> Field:
     x, y = layers.point(finding.place[2], finding.place[1])
     r = (finding.diameter or 0.0) / 400.0
     disc = canvas.soft(
-        canvas.blob(x, y, r * 1.04, r * 0.97, finding.texture % 3)
-        * np.float32(0.5 * r),
+        canvas.blob(x, y, r * 1.04, r * 0.97, finding.texture % 3) * np.float32(0.5 * r),
         0.4 * r,
     )
     layers.extra += np.float32(0.17 + 0.05 * finding.severity) * disc

@@ -26,9 +26,7 @@ def render(study: SimulatedStudy, view: View, size: int) -> Field:
     return _expose(layers.image(), study.acquisition(view))
 
 
-def finding_masks(
-    study: SimulatedStudy, view: View, size: int
-) -> dict[str, NDArray[np.bool_]]:
+def finding_masks(study: SimulatedStudy, view: View, size: int) -> dict[str, NDArray[np.bool_]]:
     """Where each finding seen on `view` lies: name to bool (size, size), exactly over `render` of the same arguments.
 
     Findings of one name share a mask. Those the view does not show are absent.
@@ -41,17 +39,13 @@ def finding_masks(
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def _compose(
-    study: SimulatedStudy, view: View, size: int
-) -> tuple[Frontal | Lateral, list[tuple[str, Field]]]:
+def _compose(study: SimulatedStudy, view: View, size: int) -> tuple[Frontal | Lateral, list[tuple[str, Field]]]:
     acquisition = study.acquisition(view)
     canvas = Canvas(size, acquisition)
     footprints: list[tuple[str, Field]] = []
     if view == "frontal":
         seen = tuple(finding for finding in study.findings if not finding.lateral_only)
-        frontal = Frontal(
-            canvas, study.anatomy, frontal_shape(study.anatomy, acquisition, seen)
-        )
+        frontal = Frontal(canvas, study.anatomy, frontal_shape(study.anatomy, acquisition, seen))
         for finding in seen:
             footprints.append((finding.name, draw_frontal_finding(frontal, finding)))
         return frontal, footprints
@@ -66,15 +60,11 @@ def _compose(
 def _expose(field: Field, acquisition: Acquisition) -> Field:
     """Turns attenuation into the displayed picture: exposure, quantum noise, collimation and the side marker."""
     a, size = acquisition, len(field)
-    field = (field - np.float32(0.5)) * np.float32(a.contrast) + np.float32(
-        0.5 + a.brightness
-    )
+    field = (field - np.float32(0.5)) * np.float32(a.contrast) + np.float32(0.5 + a.brightness)
     field = np.power(np.clip(field, 0.0, 1.0), np.float32(a.gamma))
     rng = np.random.default_rng(a.seed)
     # A pixel of a smaller image averages more quanta.
-    field += rng.standard_normal(field.shape, dtype=np.float32) * np.float32(
-        a.noise * (size / 320) ** 0.5
-    )
+    field += rng.standard_normal(field.shape, dtype=np.float32) * np.float32(a.noise * (size / 320) ** 0.5)
     if a.marker is not None:
         _mark(field, a)
     left, top, right, bottom = (round(border * size) for border in a.borders)

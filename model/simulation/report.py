@@ -55,9 +55,7 @@ _HEADINGS = {
 }
 
 
-def write_report(
-    rng: np.random.Generator, study: SimulatedStudy, prior: SimulatedStudy | None
-) -> Report:
+def write_report(rng: np.random.Generator, study: SimulatedStudy, prior: SimulatedStudy | None) -> Report:
     """The report of `study` (its own `report` is ignored), compared with `prior`; wording is drawn from `rng`."""
     return _Writer(rng, study, prior).report()
 
@@ -81,9 +79,7 @@ class _Writer:
         return bool(self.rng.random() < probability)
 
     def report(self) -> Report:
-        return Report(
-            self.indication(), self.comparison(), self.findings(), self.impression()
-        )
+        return Report(self.indication(), self.comparison(), self.findings(), self.impression())
 
     def indication(self) -> str:
         reason = self.pick(INDICATIONS)
@@ -95,9 +91,7 @@ class _Writer:
             return f"{self.study.age}-year-old {self.pick(who)} with {reason}."
         if form == 2:
             second = self.pick([other for other in INDICATIONS if other != reason])
-            return _sentence(
-                f"{reason}; {second}" if self.chance(0.4) else f"history: {reason}"
-            )
+            return _sentence(f"{reason}; {second}" if self.chance(0.4) else f"history: {reason}")
         return f"{self.study.age} year old {who[0]}. {_sentence(reason)}"
 
     def comparison(self) -> str:
@@ -112,11 +106,7 @@ class _Writer:
             )
         )
         days = (now - then).days
-        ago = (
-            f"{days} day{'s' * (days != 1)}"
-            if days < 60
-            else f"{round(days / 30.4)} months"
-        )
+        ago = f"{days} day{'s' * (days != 1)}" if days < 60 else f"{round(days / 30.4)} months"
         return self.pick(
             (
                 f"Chest radiograph from {day}.",
@@ -135,11 +125,7 @@ class _Writer:
             text = self.pick(DEVICE_PHRASES[finding.device]).format(side=side)
             return text, finding.device == "sternal wires"
         grade = finding.grade or ""
-        scale = (
-            "extent"
-            if finding.name in ("cardiomegaly", "edema", "atelectasis")
-            else "size"
-        )
+        scale = "extent" if finding.name in ("cardiomegaly", "edema", "atelectasis") else "size"
         word = self.pick(SYNONYMS[scale][grade])
         if word == "extensive" and finding.name != "edema":
             word = grade
@@ -150,25 +136,15 @@ class _Writer:
             word = grade
         templates = NOUN_PHRASES[finding.name]
         if brief:
-            templates = tuple(
-                t
-                for t in templates
-                if "{ctr}" not in t and "{mm}" not in t and "," not in t
-            )
+            templates = tuple(t for t in templates if "{ctr}" not in t and "{mm}" not in t and "," not in t)
         where, plural = "", False
         if finding.zone is not None:
-            where = self.pick(LOCATIONS[finding.zone, finding.lateral_only]).format(
-                side=side
-            )
+            where = self.pick(LOCATIONS[finding.zone, finding.lateral_only]).format(side=side)
         if finding.lateral_only and finding.name == "pleural effusion":
             templates = POSTERIOR_EFFUSIONS
         if finding.side == "bilateral":
             templates = tuple(
-                t
-                for t in templates
-                if "-sided" not in t
-                and "on the {side}" not in t
-                and "{where} a" not in t
+                t for t in templates if "-sided" not in t and "on the {side}" not in t and "{where} a" not in t
             )
             where = {
                 "lower": self.pick(("both lung bases", "both lower lobes")),
@@ -185,9 +161,7 @@ class _Writer:
         )
         text = text.replace("the both", "both")
         if plural:
-            text = text.replace("collection", "collections").replace(
-                "effusion", "effusions"
-            )
+            text = text.replace("collection", "collections").replace("effusion", "effusions")
         return text, plural
 
     def statement(self, finding: Finding, brief: bool = False) -> str:
@@ -204,19 +178,11 @@ class _Writer:
     def gone(self, finding: Finding) -> str:
         """A sentence that says that `finding` of the prior is gone."""
         if finding.device is not None:
-            text = (
-                self.pick(DEVICE_PHRASES[finding.device][:2])
-                .format(side=finding.side or "")
-                .split(" with ")[0]
-            )
+            text = self.pick(DEVICE_PHRASES[finding.device][:2]).format(side=finding.side or "").split(" with ")[0]
             be = "have" if finding.device == "sternal wires" else "has"
-            return self.pick(
-                (f"the {text} {be} been removed", f"interval removal of the {text}")
-            )
+            return self.pick((f"the {text} {be} been removed", f"interval removal of the {text}"))
         side = f"{finding.side} " if finding.side else ""
-        noun = {"edema": "pulmonary edema", "cardiomegaly": "cardiomegaly"}.get(
-            finding.name, f"{side}{finding.name}"
-        )
+        noun = {"edema": "pulmonary edema", "cardiomegaly": "cardiomegaly"}.get(finding.name, f"{side}{finding.name}")
         plural = finding.name == "pleural effusion" and finding.side == "bilateral"
         return _agree(self.pick(RESOLVED), noun + "s" * plural, plural, "")
 
@@ -226,17 +192,11 @@ class _Writer:
         absent = set(self.absent)
         gone = {finding.name for finding in self.study.resolved}
         pleura: list[str] = [
-            name
-            for name in ("pleural effusion", "pneumothorax")
-            if name in absent and self.chance(0.85)
+            name for name in ("pleural effusion", "pneumothorax") if name in absent and self.chance(0.85)
         ]
         if self.chance(0.5):
             pleura.reverse()
-        lungs = [
-            name
-            for name in _LUNG_CLASSES
-            if name in absent - gone and self.chance(0.55)
-        ]
+        lungs = [name for name in _LUNG_CLASSES if name in absent - gone and self.chance(0.55)]
         if absent.issuperset((*_LUNG_CLASSES, "pneumothorax")) and self.chance(0.75):
             said.append(("lungs", self.pick(CLEAR_LUNGS)))
             lungs = lungs[: int(self.rng.integers(2))]
@@ -253,11 +213,7 @@ class _Writer:
 
     def negation(self, names: Sequence[str]) -> str:
         words = [self.pick(NEGATIVES[name]) for name in names]
-        joined = (
-            ", ".join(words[:-1]) + ", or " + words[-1]
-            if len(words) > 2
-            else " or ".join(words)
-        )
+        joined = ", ".join(words[:-1]) + ", or " + words[-1] if len(words) > 2 else " or ".join(words)
         if "support devices" in names:  # plural
             return self.pick((f"no {joined}", f"there are no {joined}"))
         return self.pick(DENIALS).format(joined)
@@ -266,9 +222,7 @@ class _Writer:
         """Statements about everything else, each true of the picture."""
         study, said = self.study, []
         shifting = any(
-            f.severity > 0.4
-            and f.name in ("atelectasis", "pneumothorax", "pleural effusion")
-            for f in study.findings
+            f.severity > 0.4 and f.name in ("atelectasis", "pneumothorax", "pleural effusion") for f in study.findings
         )
         oblique = abs(study.frontal.obliquity) > 0.03
         large_knob, curved = (
@@ -277,11 +231,7 @@ class _Writer:
         )
         if large_knob and self.chance(0.5):
             said.append(("heart", self.pick(ORDINARY["aorta"])))
-        elif (
-            not (shifting or oblique or large_knob)
-            and "cardiomegaly" in self.absent
-            and self.chance(0.5)
-        ):
+        elif not (shifting or oblique or large_knob) and "cardiomegaly" in self.absent and self.chance(0.5):
             said.append(("heart", self.pick(ORDINARY["mediastinum"])))
         if curved and self.chance(0.6):
             said.append(("bones", self.pick(ORDINARY["scoliosis"])))
@@ -291,11 +241,7 @@ class _Writer:
             said.append(("bones", self.pick(ORDINARY["abdomen"])))
         if study.frontal.inspiration < 0.84 and self.chance(0.75):
             said.append(("lungs", self.pick(ORDINARY["volumes low"])))
-        elif (
-            study.frontal.inspiration > 0.97
-            and "atelectasis" in self.absent
-            and self.chance(0.3)
-        ):
+        elif study.frontal.inspiration > 0.97 and "atelectasis" in self.absent and self.chance(0.3):
             said.append(("lungs", self.pick(ORDINARY["volumes full"])))
         if oblique and self.chance(0.5):
             said.append(("technique", self.pick(ORDINARY["rotated"])))
@@ -308,11 +254,7 @@ class _Writer:
     def findings(self) -> str:
         study = self.study
         positive = [(_SYSTEMS[f.name], self.statement(f)) for f in study.findings]
-        resolved = [
-            (_SYSTEMS[f.name], self.gone(f))
-            for f in study.resolved
-            if self.chance(0.85)
-        ]
+        resolved = [(_SYSTEMS[f.name], self.gone(f)) for f in study.resolved if self.chance(0.85)]
         rest = self.negatives() + self.ordinary()
         lead = [("technique", self.technique())] if self.chance(0.35) else []
         layout = self.rng.random()
@@ -336,9 +278,7 @@ class _Writer:
                     )
                 ).split(),
             ]
-            items = sorted(
-                lead + positive + resolved + rest, key=lambda item: order.index(item[0])
-            )
+            items = sorted(lead + positive + resolved + rest, key=lambda item: order.index(item[0]))
         return " ".join(_sentence(text) for _, text in items)
 
     def by_heading(self, items: list[tuple[str, str]]) -> str:
@@ -346,35 +286,22 @@ class _Writer:
         for system, headings in _HEADINGS.items():
             texts = [text for where, text in items if where == system]
             if texts:
-                parts.append(
-                    f"{self.pick(headings)}: "
-                    + " ".join(_sentence(text) for text in texts)
-                )
+                parts.append(f"{self.pick(headings)}: " + " ".join(_sentence(text) for text in texts))
         return " ".join(parts)
 
     def impression(self) -> str:
         study = self.study
         lines = [
-            self.statement(f, brief=True)
-            for f in study.findings
-            if f.name != "support devices" or self.chance(0.6)
+            self.statement(f, brief=True) for f in study.findings if f.name != "support devices" or self.chance(0.6)
         ]
         lines += [self.gone(f) for f in study.resolved if self.chance(0.6)]
         # Findings an acute process would be read from; a stable device alone leaves the chest clear.
         if not study.finding_classes - {"support devices"}:
             a = study.anatomy
-            plain = (
-                a.aortic_knob <= 0.112
-                and abs(a.spine_curve) <= 0.03
-                and study.frontal.inspiration >= 0.84
-            )
+            plain = a.aortic_knob <= 0.112 and abs(a.spine_curve) <= 0.03 and study.frontal.inspiration >= 0.84
             calm = not study.findings and plain and self.chance(0.4)
             lines.append(self.pick(NORMAL_CHEST if calm else NO_ACUTE_DISEASE))
-        elif (
-            self.prior is not None
-            and not study.resolved
-            and all(f.change == "unchanged" for f in study.findings)
-        ):
+        elif self.prior is not None and not study.resolved and all(f.change == "unchanged" for f in study.findings):
             lines.insert(0, self.pick(STABLE_CHEST))
         elif self.chance(0.25):
             names = [
@@ -389,17 +316,11 @@ class _Writer:
             ]
             if names:
                 lines.append(self.negation(names[: 1 + int(self.rng.integers(2))]))
-        advisable = [
-            f.name
-            for f in study.findings
-            if f.name in ADVICE and f.change in (None, "new", "increased")
-        ]
+        advisable = [f.name for f in study.findings if f.name in ADVICE and f.change in (None, "new", "increased")]
         if advisable and self.chance(0.3):
             lines.append(self.pick(ADVICE[advisable[0]]))
         if len(lines) > 1 and self.chance(0.4):
-            return " ".join(
-                f"{number}. {_sentence(line)}" for number, line in enumerate(lines, 1)
-            )
+            return " ".join(f"{number}. {_sentence(line)}" for number, line in enumerate(lines, 1))
         return " ".join(_sentence(line) for line in lines)
 
 
@@ -416,9 +337,7 @@ def _agree(frame: str, text: str, plural: bool, since: str) -> str:
         )
     )
     countable = not mass and not text.startswith("trace")
-    article = (
-        "an " if text[0] in "aeiouE" or text.startswith(("NG", "11 ", "18 ")) else "a "
-    )
+    article = "an " if text[0] in "aeiouE" or text.startswith(("NG", "11 ", "18 ")) else "a "
     return frame.format(
         a=(article if countable else "") + text,
         the=text if text.startswith("both") else f"the {text}",

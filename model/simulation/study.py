@@ -72,9 +72,7 @@ class SimulatedStudy:
         if view == "frontal":
             return self.frontal
         if self.lateral is None:
-            raise ValueError(
-                f"study {self.study_instance_uid} has no lateral view; ask `has_lateral` first"
-            )
+            raise ValueError(f"study {self.study_instance_uid} has no lateral view; ask `has_lateral` first")
         return self.lateral
 
 

@@ -39,9 +39,7 @@ class Augmentation:
         return (mean + (brighter - mean) * self.contrast).clamp(0, 1)
 
 
-def draw_augmentation(
-    count: int, generator: torch.Generator, strength: float = 1.0
-) -> Augmentation:
+def draw_augmentation(count: int, generator: torch.Generator, strength: float = 1.0) -> Augmentation:
     """``strength`` scales the affine part: 1 is the paper's, 0 leaves the geometry alone."""
 
     def uniform(low: float, high: float) -> Tensor:
@@ -51,9 +49,7 @@ def draw_augmentation(
     shear = uniform(-SHEAR, SHEAR) * strength * math.pi / 180
     scale = 1 + (uniform(*SCALE) - 1) * strength
     # affine_grid maps output to input, so this is the inverse of what the picture does.
-    rotation = torch.stack(
-        [angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1
-    ).view(-1, 2, 2)
+    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
     shearing = torch.stack(
         [
             torch.ones_like(shear),
@@ -64,8 +60,6 @@ def draw_augmentation(
         1,
     )
     linear = rotation @ shearing.view(-1, 2, 2) / scale[:, None, None]
-    shift = (
-        torch.stack([uniform(-2, 2), uniform(-2, 2)], 1) * TRANSLATION * strength
-    )  # the side is 2 long
+    shift = torch.stack([uniform(-2, 2), uniform(-2, 2)], 1) * TRANSLATION * strength  # the side is 2 long
     factors = [uniform(*EXPOSURE).view(-1, 1, 1, 1) for _ in range(2)]
     return Augmentation(torch.cat([linear, shift[:, :, None]], 2), *factors)

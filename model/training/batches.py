@@ -69,9 +69,7 @@ class BatchMaker:
         )
         current_lateral = self._pictures(self.studies.lateral, rows, lateral_change)
         prior_lateral = self._pictures(self.studies.lateral, known, lateral_change)
-        others = torch.stack(
-            [current_lateral, prior_frontal, prior_lateral], 1
-        )  # (B, 3, 1, H, H)
+        others = torch.stack([current_lateral, prior_frontal, prior_lateral], 1)  # (B, 3, 1, H, H)
 
         texts = [self._text(row, chance) for row in rows]
         tokens = self.tokenizer(texts)
@@ -88,29 +86,17 @@ class BatchMaker:
             attention_mask=attention_mask,
             masked_input_ids=masked_input_ids,
             labels=labels,
-            noise=torch.rand(
-                len(rows), len(SLOTS), self.config.image.patches, generator=draw
-            ),
+            noise=torch.rand(len(rows), len(SLOTS), self.config.image.patches, generator=draw),
         )
 
-    def _augmentations(
-        self, count: int, draw: torch.Generator
-    ) -> tuple[Augmentation | None, Augmentation | None]:
+    def _augmentations(self, count: int, draw: torch.Generator) -> tuple[Augmentation | None, Augmentation | None]:
         if self.augmentation is None:
             return None, None
-        return draw_augmentation(count, draw, self.augmentation), draw_augmentation(
-            count, draw, self.augmentation
-        )
+        return draw_augmentation(count, draw, self.augmentation), draw_augmentation(count, draw, self.augmentation)
 
-    def _pictures(
-        self, source: np.ndarray, rows: np.ndarray, change: Augmentation | None
-    ) -> Tensor:
-        pixels = (
-            torch.from_numpy(np.asarray(source[rows])).float()[:, None] / 255
-        )  # (B, 1, side, side)
-        return (
-            (change(pixels) if change else pixels) - self.transform.mean
-        ) / self.transform.std
+    def _pictures(self, source: np.ndarray, rows: np.ndarray, change: Augmentation | None) -> Tensor:
+        pixels = torch.from_numpy(np.asarray(source[rows])).float()[:, None] / 255  # (B, 1, side, side)
+        return ((change(pixels) if change else pixels) - self.transform.mean) / self.transform.std
 
     def _text(self, row: int, chance: random.Random) -> str:
         findings, impression = (
@@ -118,16 +104,12 @@ class BatchMaker:
             self.studies.impression_text[row],
         )
         if chance.random() < self.one_section:
-            findings, impression = (
-                (findings, "") if chance.random() < 0.5 else ("", impression)
-            )
+            findings, impression = (findings, "") if chance.random() < 0.5 else ("", impression)
         parts: Sequence[str] = sentences(report_body(findings, impression))
         return " ".join(chance.sample(parts, len(parts)))
 
     def _mask(self, input_ids: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         special = torch.isin(input_ids, torch.tensor(self.tokenizer.special_ids))
-        chosen = (
-            torch.rand(input_ids.shape, generator=draw) < self.config.text.mask_ratio
-        ) & ~special
+        chosen = (torch.rand(input_ids.shape, generator=draw) < self.config.text.mask_ratio) & ~special
         masked = torch.where(chosen, self.tokenizer.mask_id, input_ids)
         return masked, torch.where(chosen, input_ids, -100)

@@ -48,9 +48,10 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05
     clip_norm: float = 1.0
-    local_group: int = (
-        24  # studies contrasted in the local loss: those of one GPU in the paper
-    )
+    local_group: int = 24  # studies contrasted in the local loss: those of one GPU in the paper
+    # The paper sums the losses plainly, from pre-trained towers. From random ones the local loss has a gradient a
+    # thousand times that of the others.
+    local_weight: float = 1.0
     trainable: Literal["adapters", "all"] = "adapters"
 
 
@@ -72,9 +73,7 @@ def read_config(path: Path) -> TrainConfig:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise TrainingConfigError(
-            f"{path}: cannot be read: {error.strerror}."
-        ) from error
+        raise TrainingConfigError(f"{path}: cannot be read: {error.strerror}.") from error
     except tomllib.TOMLDecodeError as error:
         raise TrainingConfigError(f"{path}: not TOML: {error}.") from error
     model = dict(content.pop("model", {}))
@@ -91,9 +90,7 @@ def read_config(path: Path) -> TrainConfig:
         if name in content:
             content[name] = _build(kind, content[name], path, name)
     if "provenance" in content:
-        content["provenance"] = _build(
-            Provenance, content["provenance"], path, "provenance"
-        )
+        content["provenance"] = _build(Provenance, content["provenance"], path, "provenance")
     return _build(TrainConfig, content, path, "top level")
 
 
@@ -104,8 +101,6 @@ def _build(kind: type[Any], values: dict[str, Any], path: Path, where: str) -> A
             f"{path}: {where}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}."
         )
     try:
-        return kind(
-            **{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        )
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
     except TypeError as error:
         raise TrainingConfigError(f"{path}: {where}: {error}.") from error

@@ -25,7 +25,8 @@ from ..evaluation.metrics import hit_ranks
 from ..losses import TrainingBatch, alta_losses
 from ..text import ReportTokenizer, report_body, train_vocabulary
 from .batches import BatchMaker
-from .config import OptimConfig, TrainConfig
+from .config import TrainConfig
+from .optimizer import choose_trainable, make_optimizer, set_learning_rate
 from .studies import RenderedStudies, render_cohort
 
 __all__ = ["train"]
@@ -69,10 +70,7 @@ def train(
             (data.validation_seed, data.validation_studies),
         )
     )
-    bodies = [
-        report_body(*parts)
-        for parts in zip(studies.findings_text, studies.impression_text, strict=True)
-    ]
+    bodies = [report_body(*parts) for parts in zip(studies.findings_text, studies.impression_text, strict=True)]
     vocabulary = train_vocabulary(bodies, config.model.text.vocabulary, output)
     tokenizer = ReportTokenizer(vocabulary, config.model.text.context_length)
 
@@ -80,7 +78,7 @@ def train(
     torch.manual_seed(config.seed)
     model = ALTA(config.model)
     choose_trainable(model, config.optim)
-    optimizer = _optimizer(model, config.optim)
+    optimizer = make_optimizer(model, config.optim)
     maker = BatchMaker(
         studies,
         tokenizer,
@@ -94,7 +92,7 @@ def train(
     started = time.monotonic()
     with (output / "log.jsonl").open("a" if resume else "w") as journal:
         for step, batch in enumerate(_prefetched(maker, config, first), start=first):
-            _set_learning_rate(optimizer, step, config.optim)
+            set_learning_rate(optimizer, step, config.optim)
             values = train_step(model, optimizer, batch, config)
             progress("training", step + 1, config.optim.steps)
             last = step + 1 == config.optim.steps
@@ -112,12 +110,8 @@ def train(
                     file=journal,
                     flush=True,
                 )
-                provenance = config.provenance or Provenance(
-                    config.name, f"simulated cohort {data.seed}", "", ""
-                )
-                stored = (
-                    torch.float16 if config.stored_dtype == "float16" else torch.float32
-                )
+                provenance = config.provenance or Provenance(config.name, f"simulated cohort {data.seed}", "", "")
+                stored = torch.float16 if config.stored_dtype == "float16" else torch.float32
                 save_checkpoint(
                     output,
                     model,
@@ -138,45 +132,6 @@ def _with_vocabulary(config: TrainConfig, size: int) -> TrainConfig:
     )
 
 
-def choose_trainable(model: ALTA, optim: OptimConfig) -> None:
-    """ "adapters": what the paper trains (7.6 % of the published model); "all": everything that can learn."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(
-            name in trainable_names(model) if optim.trainable == "adapters" else True
-        )
-    model.image_encoder.missing_token.requires_grad_(False)
-
-
-def trainable_names(model: ALTA) -> set[str]:
-    """Adapters, norms, heads, scales, the learned tokens and what the decoders need to follow them."""
-    norms = {
-        f"{name}.{parameter}"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.LayerNorm)
-        for parameter in ("weight", "bias")
-    }
-    parts = (
-        "adapter.",
-        "projection_head.",
-        "logit_scale",
-        "cls_token",
-        "temporal_embedding",
-        "view_embedding",
-    )
-    decoders = (
-        "image_decoder.embed.",
-        "image_decoder.mask_token",
-        "image_decoder.pred.",
-        "text_encoder.mlm_head.",
-    )
-    names = (name for name, _ in model.named_parameters())
-    return {
-        name
-        for name in names
-        if name in norms or any(p in name for p in parts) or name.startswith(decoders)
-    }
-
-
 def train_step(
     model: ALTA,
     optimizer: torch.optim.Optimizer,
@@ -192,22 +147,17 @@ def train_step(
         sdpa_kernel(SDPBackend.MATH),
     ):
         losses = alta_losses(model, batch, config.optim.local_group)
-    total = losses.total()
+    total = losses.total(config.optim.local_weight)
     if not torch.isfinite(total):
-        raise FloatingPointError(
-            f"The loss is {float(total.detach())}: {losses.by_name()}."
-        )
+        raise FloatingPointError(f"The loss is {float(total.detach())}: {losses.by_name()}.")
     optimizer.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     norm = nn.utils.clip_grad_norm_(learned, config.optim.clip_norm)
     optimizer.step()
     with torch.no_grad():
         model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
-    values = {
-        name: round(float(value.detach()), 5)
-        for name, value in losses.by_name().items()
-    }
+    values = {name: round(float(value.detach()), 5) for name, value in losses.by_name().items()}
     return {
         **values,
         "total": round(float(total.detach()), 5),
@@ -237,54 +187,18 @@ def validate(
     for rows in np.array_split(np.arange(len(studies)), max(1, len(studies) // 50)):
         batch = maker(0, rows)
         slots = torch.cat([model.halve(batch.target)[:, None], batch.others], 1)
-        images.append(
-            model.image_encoder.embed_study(model.image_encoder(slots, batch.present))
-        )
-        texts.append(
-            model.text_encoder.embed_text(
-                model.text_encoder(batch.input_ids, batch.attention_mask)
-            )
-        )
+        images.append(model.image_encoder.embed_study(model.image_encoder(slots, batch.present)))
+        texts.append(model.text_encoder.embed_text(model.text_encoder(batch.input_ids, batch.attention_mask)))
     similarity = (torch.cat(images) @ torch.cat(texts).T).numpy()
     ranks = hit_ranks(similarity, np.eye(len(studies), dtype=bool))
     return {f"recall_at_{k}": round(float((ranks <= k).mean()), 4) for k in (1, 5, 10)}
-
-
-def _optimizer(model: ALTA, optim: OptimConfig) -> torch.optim.AdamW:
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {
-            "params": [p for p in learned if p.ndim > 1],
-            "weight_decay": optim.weight_decay,
-        },
-        {
-            "params": [p for p in learned if p.ndim <= 1],
-            "weight_decay": 0.0,
-        },  # biases, norms and scales
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=optim.betas)
-
-
-def _set_learning_rate(
-    optimizer: torch.optim.Optimizer, step: int, optim: OptimConfig
-) -> None:
-    peak = optim.base_learning_rate * optim.batch / 256
-    if step < optim.warmup_steps:
-        rate = peak * (step + 1) / optim.warmup_steps
-    else:
-        share = (step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps)
-        rate = peak * (1 + math.cos(math.pi * share)) / 2
-    for group in optimizer.param_groups:
-        group["lr"] = rate
 
 
 def _rows(config: TrainConfig) -> Iterator[np.ndarray]:
     """Rows of every step: the cohort in a new order each epoch, the incomplete last batch left out."""
     step, epoch, batch = 0, 0, config.optim.batch
     while True:
-        order = np.random.default_rng((config.seed, epoch)).permutation(
-            config.data.studies
-        )
+        order = np.random.default_rng((config.seed, epoch)).permutation(config.data.studies)
         for start in range(0, len(order) - batch + 1, batch):
             if step == config.optim.steps:
                 return
@@ -316,9 +230,7 @@ def _restore(path: Path, model: ALTA, optimizer: torch.optim.Optimizer) -> int:
     return int(state["step"])
 
 
-def _prefetched(
-    maker: BatchMaker, config: TrainConfig, first: int
-) -> Iterator[TrainingBatch]:
+def _prefetched(maker: BatchMaker, config: TrainConfig, first: int) -> Iterator[TrainingBatch]:
     """Batches made by one thread ahead of the step that uses them; an error there is raised here."""
     ready: queue.Queue[TrainingBatch | BaseException | None] = queue.Queue(maxsize=2)
 

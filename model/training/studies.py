@@ -62,23 +62,14 @@ def render_cohort(
         resize=transform.resize * target_scale,
         crop=transform.crop * target_scale,
     )
-    place = (
-        folder
-        / f"seed{seed}_studies{count}_resize{transform.resize}_crop{transform.crop}_scale{target_scale}"
-    )
+    place = folder / f"seed{seed}_studies{count}_resize{transform.resize}_crop{transform.crop}_scale{target_scale}"
     place.mkdir(parents=True, exist_ok=True)
     frontal = _memmap(place / "frontal.npy", (count, target.crop, target.crop))
     lateral = _memmap(place / "lateral.npy", (count, transform.crop, transform.crop))
     done_file = place / "done.txt"
-    done = (
-        {int(line) for line in done_file.read_text().split()}
-        if done_file.exists()
-        else set()
-    )
+    done = {int(line) for line in done_file.read_text().split()} if done_file.exists() else set()
     starts = [start for start in range(0, count, CHUNK) if start not in done]
-    render_one = partial(
-        _render_chunk, seed=seed, count=count, frontal=target, lateral=transform
-    )
+    render_one = partial(_render_chunk, seed=seed, count=count, frontal=target, lateral=transform)
     for start, frontals, laterals in _map(render_one, starts, workers):
         frontal[start : start + len(frontals)] = frontals
         lateral[start : start + len(laterals)] = laterals
@@ -93,9 +84,7 @@ def render_cohort(
         frontal=frontal,
         lateral=lateral,
         has_lateral=np.array([study.has_lateral for study, _ in cohort]),
-        prior=np.array(
-            [row[prior.study_instance_uid] if prior else -1 for _, prior in cohort]
-        ),
+        prior=np.array([row[prior.study_instance_uid] if prior else -1 for _, prior in cohort]),
         findings_text=[study.report.findings for study, _ in cohort],
         impression_text=[study.report.impression for study, _ in cohort],
         classes=[study.finding_classes for study, _ in cohort],
@@ -103,9 +92,7 @@ def render_cohort(
 
 
 def _memmap(path: Path, shape: tuple[int, int, int]) -> np.memmap:
-    return np.lib.format.open_memmap(
-        path, "r+" if path.exists() else "w+", np.uint8, shape
-    )
+    return np.lib.format.open_memmap(path, "r+" if path.exists() else "w+", np.uint8, shape)
 
 
 def _map(
@@ -124,18 +111,10 @@ def _map(
 def _render_chunk(
     start: int, seed: int, count: int, frontal: ImageTransform, lateral: ImageTransform
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    studies = [
-        study
-        for study, _ in islice(simulate_studies(seed, count), start, start + CHUNK)
-    ]
+    studies = [study for study, _ in islice(simulate_studies(seed, count), start, start + CHUNK)]
     nothing = np.zeros((lateral.crop, lateral.crop), np.uint8)
     frontals = np.stack([_picture(study, "frontal", frontal) for study in studies])
-    laterals = np.stack(
-        [
-            _picture(study, "lateral", lateral) if study.has_lateral else nothing
-            for study in studies
-        ]
-    )
+    laterals = np.stack([_picture(study, "lateral", lateral) if study.has_lateral else nothing for study in studies])
     return start, frontals, laterals
 
 
@@ -145,6 +124,4 @@ def _picture(
     transform: ImageTransform,
 ) -> np.ndarray:
     """Rendered finer than it is used, as a detector's image is."""
-    return np.round(transform.place(render(study, view, RENDERED_SIZE)) * 255).astype(
-        np.uint8
-    )
+    return np.round(transform.place(render(study, view, RENDERED_SIZE)) * 255).astype(np.uint8)

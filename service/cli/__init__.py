@@ -1,0 +1,32 @@
+"""``alta``, the one command line. Commands import what they need when they run, so that ``--help`` is instant."""
+
+import logging
+import sys
+
+import typer
+
+from model.errors import AltaError
+
+from .archive import archive, db, embed, index, ingest
+from .console import console
+from .serving import demo, serve
+from .training import evaluate, simulate, train
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+for command in (demo, ingest, embed, serve, train, simulate):
+    app.command()(command)
+for name, group in (("index", index), ("archive", archive), ("evaluate", evaluate), ("db", db)):
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Entry point: errors of ours are one line on standard error and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except AltaError as error:
+        console.stderr = True
+        console.print(f"[red]alta:[/red] {error.message}", soft_wrap=True)
+        sys.exit(1)

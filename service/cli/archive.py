@@ -1,0 +1,156 @@
+"""``alta ingest``, ``embed``, ``index``, ``archive`` and ``db``: the archive from files to a searchable generation."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..settings import Settings
+from .console import console, progress_bar
+
+__all__ = ["archive", "db", "embed", "index", "ingest"]
+
+index = typer.Typer(no_args_is_help=True, help="Build and inspect index generations.")
+archive = typer.Typer(no_args_is_help=True, help="What the archive holds and what it refused.")
+db = typer.Typer(no_args_is_help=True, help="The database schema.")
+
+
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Folder of DICOM files (any mix), or a CSV manifest of pictures.")],
+    reports: Annotated[
+        Path | None,
+        typer.Option(help="Reports by accession number or study UID: CSV, JSON Lines or a folder of texts."),
+    ] = None,
+) -> None:
+    """Take studies and reports into the archive. Running it again takes in only what is new or changed."""
+    from index import ingest_folder, ingest_manifest, migrate, open_catalog
+
+    settings = _settings()
+    migrate(settings.catalog_url)
+    catalog = open_catalog(settings.catalog_url)
+    with progress_bar("ingesting") as progress:
+        if source.is_dir():
+            summary = ingest_folder(catalog, source.absolute(), reports, progress=progress)
+        else:
+            summary = ingest_manifest(catalog, source.absolute(), progress=progress)
+    table = Table("files", "count", title=f"{source} -> {_shown(settings)}")
+    table.add_row("accepted, new", str(summary.accepted))
+    table.add_row("accepted, updated", str(summary.updated))
+    table.add_row("unchanged since last time", str(summary.unchanged))
+    _add_reasons(table, "refused", summary.refused)
+    table.add_section()
+    table.add_row("reports matched to a study", str(summary.reports_matched))
+    table.add_row("reports waiting for their study", str(summary.reports_unmatched))
+    _add_reasons(table, "report refused", summary.reports_refused)
+    console.print(table)
+    console.print(f"New studies: {summary.studies_new}. Next: alta embed. Why files were refused: alta archive refused")
+    catalog.close()
+
+
+def embed(
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try studies again that failed before.")] = False,
+) -> None:
+    """Embed every study and report that has no current embedding. Kill it at any time; it goes on where it was."""
+    from index import embed_pending, open_catalog
+    from model.encoder import load_encoder
+
+    settings = _settings()
+    catalog = open_catalog(settings.catalog_url)
+    encoder = load_encoder(settings.model_path, settings.device, settings.dtype)
+    with progress_bar("embedding") as progress:
+        summary = embed_pending(catalog, encoder, batch_size=batch_size, retry_failed=retry_failed, progress=progress)
+    console.print(f"Embedded {summary.images} studies and {summary.reports} reports.")
+    if summary.failed:
+        reasons = ", ".join(f"{slug} {count}" for slug, count in summary.failed.most_common())
+        console.print(f"[yellow]Failed: {reasons}.[/yellow] Mend the cause, then: alta embed --retry-failed")
+    console.print("Next: alta index build")
+    catalog.close()
+
+
+@index.command("build")
+def build() -> None:
+    """Build a generation beside the live one, check it, and switch to it in one transaction."""
+    from index import build_generation, open_catalog
+    from model.checkpoint import read_fingerprint
+
+    settings = _settings()
+    catalog = open_catalog(settings.catalog_url)
+    with progress_bar("building") as progress:
+        live = build_generation(
+            catalog, settings.generations_dir, read_fingerprint(settings.model_path), progress=progress
+        )
+    recall = "" if live.recall is None else f", recall@10 against exact search {live.recall:.3f}"
+    console.print(f"Generation {live.id} is live: {live.image_rows} studies, {live.report_rows} reports{recall}.")
+    catalog.close()
+
+
+@index.command("status")
+def index_status() -> None:
+    """The live generation and what is not embedded yet."""
+    from index import live_generation, open_catalog, pending_counts
+    from model.checkpoint import read_fingerprint
+
+    settings = _settings()
+    catalog = open_catalog(settings.catalog_url)
+    fingerprint = read_fingerprint(settings.model_path)
+    live = live_generation(catalog)
+    if live is None:
+        console.print("No generation is live. Next: alta embed, then alta index build")
+    else:
+        console.print(
+            f"Generation {live.id}: {live.image_rows} studies, {live.report_rows} reports, engine {live.engine},"
+            f" model {live.model_fingerprint[:12]}, live since {live.activated_at:%Y-%m-%d %H:%M} UTC."
+        )
+        if live.model_fingerprint != fingerprint:
+            console.print(f"[yellow]The configured encoders are others ({fingerprint[:12]}).[/yellow]")
+    pending = pending_counts(catalog, fingerprint)
+    console.print("Not embedded: " + ", ".join(f"{count} ({kind})" for kind, count in pending.items()) + ".")
+    catalog.close()
+
+
+@archive.command("refused")
+def refused(
+    reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows shown.")] = 50,
+) -> None:
+    """Files that were not taken in, each with its reason."""
+    from index import open_catalog, refused_files
+
+    settings = _settings()
+    catalog = open_catalog(settings.catalog_url)
+    table = Table("reason", "file", "detail", title=f"Refused files in {_shown(settings)}")
+    for row in refused_files(catalog, reason=reason, limit=limit):
+        table.add_row(row.reason, str(row.path), row.detail)
+    console.print(table)
+    catalog.close()
+
+
+@db.command("upgrade")
+def upgrade() -> None:
+    """Create the schema, or bring an older one up to date."""
+    from index import migrate
+
+    settings = _settings()
+    migrate(settings.catalog_url)
+    console.print(f"The schema of {_shown(settings)} is up to date.")
+
+
+def _settings() -> Settings:
+    settings = Settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return settings
+
+
+def _shown(settings: Settings) -> str:
+    """The database as one may show it: without the password."""
+    from sqlalchemy import make_url
+
+    return make_url(settings.catalog_url).render_as_string(hide_password=True)
+
+
+def _add_reasons(table: Table, label: str, reasons: Counter[str]) -> None:
+    for slug, count in reasons.most_common():
+        table.add_row(f"{label}: {slug}", str(count))

@@ -1,0 +1,86 @@
+"""``alta train``, ``alta evaluate`` and ``alta simulate``."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..settings import DEMO_ENCODERS
+from .console import console, progress_bar, staged_progress
+
+__all__ = ["evaluate", "simulate", "train"]
+
+evaluate = typer.Typer(no_args_is_help=True, help="Measure encoders.")
+
+CORES = len(os.sched_getaffinity(0))
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file of the run, for example configs/demo.toml.")],
+    output: Annotated[Path, typer.Option(help="Folder that receives the checkpoint and log.jsonl.")],
+    cache: Annotated[Path, typer.Option(help="Folder of rendered studies, kept between runs.")] = Path("runs/cache"),
+    workers: Annotated[int, typer.Option(help="Processes that render.")] = CORES,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Train encoders. The same configuration and seed give the same checkpoint on the same kind of machine."""
+    from model.training import read_config
+    from model.training import train as run
+
+    with staged_progress() as progress:
+        run(read_config(config), output, cache, workers, progress, resume)
+    console.print(f"Encoders written to {output}; losses and validation in {output / 'log.jsonl'}.")
+
+
+@evaluate.command("simulated")
+def simulated(
+    seed: Annotated[int, typer.Option(help="Cohort; training used 1 and 2.")] = 1000,
+    studies: Annotated[int, typer.Option(min=100, help="Studies of the cohort.")] = 1000,
+    model: Annotated[Path, typer.Option(help="Folder of the encoders.")] = DEMO_ENCODERS,
+    workers: Annotated[int, typer.Option(help="Processes that render.")] = CORES,
+) -> None:
+    """Retrieval and zero-shot figures on simulated patients that no training has seen."""
+    from model.encoder import load_encoder
+    from model.evaluation.simulated import evaluate_simulated
+
+    encoder = load_encoder(model)
+    with staged_progress() as progress:
+        results = evaluate_simulated(encoder, seed, studies, workers, progress)
+    table = Table("figure", "single image", "study", "over", title=f"Cohort {seed}, {studies} studies; 95 % intervals")
+    single, study = results["single_image"], results["study"]
+    for name in study.figures:
+        over = study.counts.get(name, "")
+        table.add_row(name, str(single.figures[name]), str(study.figures[name]), str(over))
+    table.add_section()
+    for name in study.zero_shot:
+        table.add_row(f"zero-shot AUROC: {name}", str(single.zero_shot[name]), str(study.zero_shot[name]))
+    console.print(table)
+    each = study.counts["studies_of_each_class"]
+    console.print(
+        f"Precision: {study.counts['queries_precision']} studies with exactly one finding class, {each} of each of 8"
+        " classes (chance 0.125); the own pair is in the gallery. AUROC by chance is 0.5, R@k by chance k / studies."
+    )
+    figures = {
+        level: {
+            **{name: interval.as_list() for name, interval in result.figures.items()},
+            "zero_shot_auroc": {name: interval.as_list() for name, interval in result.zero_shot.items()},
+        }
+        for level, result in results.items()
+    }
+    print(json.dumps({"seed": seed, "studies": studies, **figures}))
+
+
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Receives dicom/, reports.csv, truth.jsonl and masks/.")],
+    seed: Annotated[int, typer.Option(help="Names the cohort.")] = 7,
+    studies: Annotated[int, typer.Option(min=1)] = 300,
+    size: Annotated[int, typer.Option(min=64, help="Rows and columns of the images.")] = 512,
+) -> None:
+    """Write a simulated archive: DICOM files and reports of patients that never were."""
+    from model.simulation import write_cohort
+
+    with progress_bar("simulating") as progress:
+        write_cohort(seed, studies, folder, size, lambda done: progress(done, studies))
+    console.print(f"{studies} studies in {folder}. Next: alta ingest {folder}/dicom --reports {folder}/reports.csv")

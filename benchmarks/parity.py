@@ -43,7 +43,7 @@ TOLERANCE = {
 
 def compare(prefix: Path) -> dict[str, float]:
     """Largest error of every quantity of the vectors at ``prefix``."""
-    inputs = _import(prefix.parent / "inputs.py")
+    inputs = import_inputs(prefix.parent / "inputs.py")
     expected = json.loads(prefix.with_suffix(".json").read_text())
     arrays = np.load(prefix.with_suffix(".npz"))
     model = ALTA(config_of(expected["parameters"])).eval()
@@ -154,7 +154,7 @@ def _largest(value: torch.Tensor, expected: np.ndarray) -> float:
     return float(np.abs(value.detach().numpy().astype(np.float64) - expected).max())
 
 
-def _import(path: Path) -> ModuleType:
+def import_inputs(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("parity_inputs", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

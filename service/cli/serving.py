@@ -40,7 +40,7 @@ def demo(
     studies: Annotated[int, typer.Option(min=20, help="Simulated studies in the archive.")] = 400,
     folder: Annotated[Path, typer.Option(help="Everything the demo writes.")] = Path("data/demo"),
 ) -> None:
-    """The whole product on a simulated archive: simulate, ingest, embed, index, serve, and ask one question of each kind."""
+    """The whole product on a simulated archive, from files to answers: one query of each kind over HTTP."""
     from ..demo import run_demo
 
     run_demo(console, folder, port, studies, keep_serving=serve)

@@ -1,0 +1,48 @@
+"""The archive: SQL rows and vectors, no HTTP.
+
+``migrate`` and ``open_catalog`` give a ``Catalog``; ``ingest_folder`` and ``ingest_manifest`` fill it;
+``embed_pending`` adds what an encoder makes of it; ``build_generation`` makes that searchable; a ``Gallery``
+answers.
+"""
+
+from .catalog import Catalog, migrate, open_catalog
+from .dicom import InstanceFacts, Refusal, describe_dicom, refusal
+from .embed import EmbedSummary, embed_pending, pending_counts
+from .gallery import Filters, Gallery, Hit
+from .generations import GenerationInfo, build_generation, live_generation
+from .ingest import IngestSummary, ingest_folder, ingest_manifest
+from .progress import Progress
+from .reports import ReportText, parse_sections
+from .slots import arrange_slots
+from .studies import ReportRecord, StudyRecord, find_study, prior_slots, study_slots
+
+__all__ = [
+    "Catalog",
+    "EmbedSummary",
+    "Filters",
+    "Gallery",
+    "GenerationInfo",
+    "Hit",
+    "IngestSummary",
+    "InstanceFacts",
+    "Progress",
+    "Refusal",
+    "ReportRecord",
+    "ReportText",
+    "StudyRecord",
+    "arrange_slots",
+    "build_generation",
+    "describe_dicom",
+    "embed_pending",
+    "find_study",
+    "ingest_folder",
+    "ingest_manifest",
+    "live_generation",
+    "migrate",
+    "open_catalog",
+    "parse_sections",
+    "pending_counts",
+    "prior_slots",
+    "refusal",
+    "study_slots",
+]

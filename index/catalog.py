@@ -1,0 +1,175 @@
+"""Opening the catalog: SQLite (WAL) by default, PostgreSQL by URL, one schema kept by Alembic."""
+
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.orm import Session
+
+from model.errors import ArchiveError
+
+from .tables import Secret
+
+__all__ = ["Catalog", "migrate", "open_catalog"]
+
+logger = logging.getLogger(__name__)
+
+BUSY_TIMEOUT_MS = 60_000  # writers wait for each other rather than fail
+PATIENT_SECRET = "patient-key"
+# Any fixed number: PostgreSQL's advisory lock that lets one writer in at a time, as SQLite does by itself.
+WRITER_LOCK = 0x414C5441
+
+
+class Catalog:
+    """The database of one archive. Thread-safe; sessions are not."""
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url).render_as_string(hide_password=True)
+        self.engine = _engine(url)
+        self._writing = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        self._patient_secret: bytes | None = None
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session for reading. Nothing is committed at the end."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session of one transaction: committed at the end, rolled back on an error.
+
+        One writer at a time on both databases, so a writer may read, decide and write without a race.
+        """
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            if self.engine.dialect.name == "postgresql":
+                session.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
+            yield session
+
+    def patient_key(self, patient_id: str, issuer: str = "") -> str:
+        """The pseudonym of a patient: 64 hexadecimal digits, HMAC-SHA256 under this catalog's own secret."""
+        if self._patient_secret is None:
+            self._patient_secret = self._read_secret(PATIENT_SECRET)
+        text = f"{issuer.strip()}\x1f{patient_id.strip()}"
+        return hmac.new(self._patient_secret, text.encode("utf-8", "backslashreplace"), hashlib.sha256).hexdigest()
+
+    def close(self) -> None:
+        """Give every pooled connection back."""
+        self.engine.dispose()
+
+    def _read_secret(self, name: str) -> bytes:
+        with self.session() as session:
+            row = session.get(Secret, name)
+        if row is None:
+            with self.write() as session:
+                row = session.get(Secret, name)
+                if row is None:
+                    row = Secret(name=name, value=secrets.token_bytes(32))
+                    session.add(row)
+        return row.value
+
+
+def open_catalog(url: str) -> Catalog:
+    """Open the catalog at a SQLAlchemy URL, such as ``sqlite:///data/alta.db``.
+
+    Raises ArchiveError: database-unavailable, schema-outdated (``migrate`` was not run).
+    """
+    catalog = Catalog(url)
+    try:
+        with _reported(catalog), catalog.engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+    except ArchiveError:
+        catalog.close()
+        raise
+    with as_file(files("migrations")) as folder:
+        expected = ScriptDirectory(str(folder)).get_current_head()
+    if found != expected:
+        catalog.close()
+        message = f"The catalog {catalog.url} has schema {found or 'none'}, expected {expected}: run `alta db upgrade`."
+        raise ArchiveError(message, "schema-outdated")
+    catalog.patient_key("")  # makes the secret now: a writer that needs it later would wait for itself
+    return catalog
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the schema at ``url`` to ``revision``, creating the database file and its folder where needed.
+
+    Safe to run by several processes at once: one works, the others wait and find it done.
+    Raises ArchiveError: database-unavailable.
+    """
+    path = sa.make_url(url).database
+    if sa.make_url(url).get_backend_name() == "sqlite" and path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    catalog = Catalog(url)
+    try:
+        with as_file(files("migrations")) as folder, _reported(catalog), catalog.write() as session:
+            _run_alembic(session.connection(), folder, revision)
+    finally:
+        catalog.close()
+
+
+def _run_alembic(connection: sa.Connection, folder: Path, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    script = ScriptDirectory.from_config(config)
+    current = MigrationContext.configure(connection).get_current_revision()
+    revisions = [entry.revision for entry in script.walk_revisions()]
+    target = script.get_current_head() if revision == "head" else revision
+    newer_first = [*revisions, None]
+    if current is not None and newer_first.index(target if target != "base" else None) > newer_first.index(current):
+        command.downgrade(config, revision)
+    else:
+        command.upgrade(config, revision)
+
+
+@contextmanager
+def _reported(catalog: Catalog) -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.DatabaseError, ModuleNotFoundError) as error:
+        if isinstance(error, (sa.exc.ProgrammingError, sa.exc.IntegrityError)):
+            raise  # a mistake of ours, not the database's state
+        cause = getattr(error, "orig", None) or error
+        message = f"The database {catalog.url} cannot be used: {cause}. Check ALTA_DATABASE_URL."
+        raise ArchiveError(message, "database-unavailable") from error
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = sa.make_url(url)
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    try:
+        engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+    except ModuleNotFoundError as error:
+        message = f"{error}. PostgreSQL needs the extra: pip install 'alta-retrieval[postgres]'."
+        raise ArchiveError(message, "database-unavailable") from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own BEGIN comes late and skips DDL; with None every BEGIN is ours (_begin_sqlite).
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))

@@ -1,0 +1,225 @@
+"""Examined files to rows: which are accepted, whose study they belong to, what that makes stale.
+
+Runs inside the caller's transaction, one file after the other in a fixed order, so a run that was killed and
+started again ends in the same rows.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from .catalog import Catalog
+from .dicom import InstanceFacts, Refusal, clean
+from .examine import Examined
+from .slots import SLOTS
+from .studies import histories, slot_instances
+from .tables import ACCEPTED, IMAGE, REFUSED, Embedding, EmbeddingFailure, Instance, Patient, Study
+
+__all__ = ["Recorded", "path_key", "record"]
+
+_COPIED = ("modality", "view_position", "view", "rows", "columns", "instance_number", "acquired", "sop_instance_uid")
+_STUDY_FIELDS = ("accession_number", "study_date", "study_time", "study_order", "description")
+
+
+@dataclass
+class Recorded:
+    """What one batch changed. refused: the slug of each refused file."""
+
+    accepted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    refused: list[str] = field(default_factory=list)
+    studies_new: int = 0
+
+
+def path_key(path: Path) -> str:
+    """A path of any length and encoding as 64 hexadecimal digits."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()
+
+
+def record(catalog: Catalog, session: Session, batch: Sequence[Examined]) -> Recorded:
+    """Write one row for every examined file and bring the studies they touch up to date."""
+    recorder = _Recorder(catalog, session, batch)
+    with session.no_autoflush:  # a flush halfway through a file would hide that its row was modified
+        for item in batch:
+            recorder.add(item)
+    refresh_sources(session, recorder.touched)
+    return recorder.done
+
+
+class _Recorder:
+    def __init__(self, catalog: Catalog, session: Session, batch: Sequence[Examined]) -> None:
+        self._catalog = catalog
+        self._session = session
+        self.done = Recorded()
+        self.touched: set[int] = set()  # patients
+        keys = [path_key(item.source.path) for item in batch]
+        facts = [item.facts for item in batch if item.facts]
+        self._rows = {r.path_key: r for r in session.scalars(sa.select(Instance).where(Instance.path_key.in_(keys)))}
+        images = [fact.sop_instance_uid for fact in facts]
+        query = sa.select(Instance).where(Instance.status == ACCEPTED, Instance.sop_instance_uid.in_(images))
+        self._holders = {row.sop_instance_uid: row for row in session.scalars(query)}
+        uids = [fact.study_instance_uid for fact in facts]
+        self._studies = {
+            study.study_instance_uid: study
+            for study in session.scalars(sa.select(Study).where(Study.study_instance_uid.in_(uids)))
+        }
+        patients = [self._patient_key(fact) for fact in facts]
+        self._patients = {p.key: p for p in session.scalars(sa.select(Patient).where(Patient.key.in_(patients)))}
+
+    def add(self, item: Examined) -> None:
+        key = path_key(item.source.path)
+        row = self._rows.get(key)
+        was_accepted = row is not None and row.status == ACCEPTED
+        if row is None:
+            row = self._rows[key] = Instance(path_key=key, path=_shown(item.source.path), status=REFUSED)
+        self._touch(row)
+        why = item.refusal or self._conflict(item, row)
+        row.size, row.modified_ns, row.sha256 = item.size, item.modified_ns, item.sha256
+        if item.facts:
+            self._copy_facts(item.facts, row, why is None)
+        if why:
+            self._refuse(row, why)
+        else:
+            self._accept(row, item, was_accepted)
+        self._session.add(row)
+        self._session.flush()
+        self._touch(row)
+
+    def _accept(self, row: Instance, item: Examined, was_accepted: bool) -> None:
+        facts = item.facts
+        assert facts is not None
+        study = self._study_of(facts, overwrite=was_accepted)
+        row.study, row.status, row.reason, row.detail = study, ACCEPTED, None, None
+        changed = self._session.is_modified(row) or self._session.is_modified(study)
+        if not was_accepted:
+            self.done.accepted += 1
+        elif changed:
+            self.done.updated += 1
+        else:
+            self.done.unchanged += 1
+        self._holders[facts.sop_instance_uid] = row
+
+    def _refuse(self, row: Instance, why: Refusal) -> None:
+        if self._holders.get(row.sop_instance_uid) is row:
+            del self._holders[row.sop_instance_uid]
+        row.study, row.status, row.reason, row.detail = None, REFUSED, why.slug, clean(why.message)
+        self.done.refused.append(why.slug)
+
+    def _conflict(self, item: Examined, row: Instance) -> Refusal | None:
+        """Why a usable image cannot be taken beside what the archive already holds."""
+        facts = item.facts
+        assert facts is not None
+        holder = self._holders.get(facts.sop_instance_uid)
+        if holder is not None and holder is not row:
+            if os.path.exists(holder.path):
+                same = holder.sha256 == item.sha256
+                words = "is already archived from" if same else "is archived with different content from"
+                message = f"SOP instance {facts.sop_instance_uid} {words} {holder.path}."
+                return Refusal("duplicate" if same else "conflicting", message)
+            self._touch(holder)
+            self._refuse_moved(holder, row)
+        study = self._studies.get(facts.study_instance_uid or "")
+        if study is not None and not self._may_belong(facts, study, row):
+            message = f"Study {facts.study_instance_uid} is archived under another patient."
+            return Refusal("conflicting-patient", message)
+        return None
+
+    def _refuse_moved(self, holder: Instance, row: Instance) -> None:
+        detail = f"The file is gone; the same instance was found at {row.path}."
+        holder.study, holder.status, holder.reason, holder.detail = None, REFUSED, "file-missing", detail
+        self._session.flush()  # before the new row, or two accepted ones meet in the unique index
+
+    def _may_belong(self, facts: InstanceFacts, study: Study, row: Instance) -> bool:
+        key = self._patient_key(facts)
+        nobody = self._nobody(study.study_instance_uid)
+        if study.patient.key in (key, nobody) or key == nobody:
+            return True
+        others = sa.select(Instance.id).where(
+            Instance.study_id == study.id, Instance.status == ACCEPTED, Instance.id != row.id
+        )
+        # A corrected file may move its study to the right patient when nothing else vouches for the old one.
+        return row.id is not None and self._session.scalar(others.limit(1)) is None
+
+    def _study_of(self, facts: InstanceFacts, overwrite: bool) -> Study:
+        uid = facts.study_instance_uid
+        assert uid is not None
+        study = self._studies.get(uid)
+        key = self._patient_key(facts)
+        if study is None:
+            study = Study(study_instance_uid=uid, modality=facts.modality, patient=self._patient(key, facts.sex))
+            self._studies[uid] = study
+            self._session.add(study)
+            self.done.studies_new += 1
+        elif study.patient.key != key and key != self._nobody(uid):
+            self.touched.add(study.patient_id)
+            study.patient = self._patient(key, facts.sex)
+        values = {name: getattr(facts, name) for name in _STUDY_FIELDS}
+        values |= {"patient_sex": facts.sex, "patient_age": facts.age}
+        for name, value in values.items():
+            if value is not None and (overwrite or getattr(study, name) is None):
+                setattr(study, name, value)
+        return study
+
+    def _patient(self, key: str, sex: str | None) -> Patient:
+        patient = self._patients.get(key)
+        if patient is None:
+            # The batch's own look-up does not know a patient that a study moves to.
+            patient = self._session.scalar(sa.select(Patient).where(Patient.key == key)) or Patient(key=key)
+            self._patients[key] = patient
+            self._session.add(patient)
+        patient.sex = patient.sex or sex
+        return patient
+
+    def _patient_key(self, facts: InstanceFacts) -> str:
+        if not facts.patient_id:
+            return self._nobody(facts.study_instance_uid or "")
+        return self._catalog.patient_key(facts.patient_id, facts.issuer or "")
+
+    def _nobody(self, study_instance_uid: str) -> str:
+        """Images without a Patient ID: a patient of their own for every study."""
+        return self._catalog.patient_key(study_instance_uid, "\x1fstudy")
+
+    def _copy_facts(self, facts: InstanceFacts, row: Instance, accepted: bool) -> None:
+        if self._holders.get(row.sop_instance_uid) is row and facts.sop_instance_uid != row.sop_instance_uid:
+            del self._holders[row.sop_instance_uid]
+        for name in _COPIED:
+            value = getattr(facts, name)
+            if not accepted and isinstance(value, str):
+                value = value[: 64 if name == "sop_instance_uid" else 16]  # a refused file may hold anything
+            setattr(row, name, value)
+
+    def _touch(self, row: Instance) -> None:
+        if row.study is not None and row.study.patient_id is not None:
+            self.touched.add(row.study.patient_id)
+
+
+def refresh_sources(session: Session, patient_ids: Iterable[int]) -> None:
+    """Recompute what every study of these patients is embedded from, priors included."""
+    for history in histories(session, patient_ids).values():
+        for study in history:
+            slots = slot_instances(history, study)
+            source = None
+            if slots:
+                hashes = [slots[slot].sha256 if slot in slots else None for slot in SLOTS]
+                source = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+            if study.image_source != source:
+                study.image_source = source
+                if source is None:
+                    forget_embeddings(session, [study.id], IMAGE)
+
+
+def forget_embeddings(session: Session, study_ids: Sequence[int], kind: str) -> None:
+    """What a study no longer has must no longer be found."""
+    for table in (Embedding, EmbeddingFailure):
+        session.execute(sa.delete(table).where(table.kind == kind, table.study_id.in_(study_ids)))
+
+
+def _shown(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace").replace("\x00", "\\x00")

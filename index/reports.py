@@ -1,0 +1,216 @@
+"""Report readers: plain text, CSV and JSON Lines to ``ReportText``."""
+
+import csv
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Final
+
+from model.errors import InputError
+
+from .dicom import Refusal, clean
+
+__all__ = [
+    "SECTIONS",
+    "ReportText",
+    "derived_uid",
+    "is_uid",
+    "parse_sections",
+    "read_reports",
+    "read_table",
+    "read_text",
+    "report_of_row",
+    "study_uid_of",
+]
+
+MAX_TEXT: Final = 2**20  # characters; longer is no report
+_NAMESPACE: Final = uuid.UUID("6f1f4f0e-5d0c-5a57-9d0a-a17a00000001")  # fixed for ever: derived UIDs hang on it
+SECTIONS: Final = ("indication", "comparison", "findings", "impression")
+
+_HEADINGS: Final = {
+    "indication": (
+        "INDICATIONS?",
+        "CLINICAL HISTORY",
+        "CLINICAL INFORMATION",
+        "HISTORY",
+        "REASON FOR EXAM(?:INATION)?",
+    ),
+    "comparison": ("COMPARISONS?", "COMPARISON STUDY"),
+    "findings": ("FINDINGS?",),
+    "impression": ("IMPRESSIONS?", "CONCLUSIONS?"),
+    "": ("TECHNIQUE", "EXAMINATION", "EXAM", "PROCEDURE", "RECOMMENDATIONS?", "ADDENDUM", "FINAL REPORT"),
+}
+_SECTION_OF: Final = {name: section for section, names in _HEADINGS.items() for name in names}
+_ANY: Final = "|".join(sorted(_SECTION_OF, key=len, reverse=True))
+# A heading starts a line in any case, or stands inside one in capitals; "Findings:" within a sentence does not count.
+_HEADING: Final = re.compile(rf"(?:^[ \t]*(?i:({_ANY}))[ \t]*:|(?<=\s)({_ANY}):)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ReportText:
+    """A report as given. source: the file, and the row where it has several. refusal: why it cannot be used."""
+
+    source: str
+    text: str = ""
+    study_instance_uid: str | None = None
+    accession_number: str | None = None
+    indication: str | None = None
+    comparison: str | None = None
+    findings: str | None = None
+    impression: str | None = None
+    refusal: Refusal | None = None
+
+    @property
+    def sha256(self) -> str:
+        parts = [self.text, *(getattr(self, name) or "" for name in SECTIONS)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def parse_sections(text: str) -> dict[str, str]:
+    """The sections a report's headings mark: any of indication, comparison, findings, impression; {} without headings.
+
+    A heading that comes twice (an addendum) adds to its section.
+    """
+    found: dict[str, str] = {}
+    marks = list(_HEADING.finditer(text))
+    for mark, following in zip_longest(marks, marks[1:]):
+        words = (mark.group(1) or mark.group(2)).upper()
+        section = next(name for pattern, name in _SECTION_OF.items() if re.fullmatch(pattern, words))
+        body = text[mark.end() : following.start() if following else len(text)].strip()
+        if section and body:
+            found[section] = f"{found[section]}\n{body}" if section in found else body
+    return found
+
+
+def read_reports(path: Path) -> Iterator[ReportText]:
+    """Reports from a CSV or JSON Lines file, or from a folder of them and of ``<accession or UID>.txt`` files.
+
+    A row that cannot be used comes with its ``refusal``. Raises InputError (no-such-file, bad-table) when nothing of
+    the file can be read.
+    """
+    if path.is_dir():
+        for file in sorted(path.iterdir()):
+            if file.suffix.lower() in (".csv", ".jsonl", ".ndjson"):
+                yield from read_reports(file)
+            elif file.suffix.lower() == ".txt":
+                yield read_text(file)
+        return
+    for number, row in read_table(path):
+        yield row if isinstance(row, ReportText) else report_of_row(row, f"{path}#{number}")
+
+
+def read_table(path: Path, required: Collection[str] = ()) -> Iterator[tuple[int, dict[str, str] | ReportText]]:
+    """(row number from 1, columns by lower-case name) of a CSV or JSON Lines file; a refused report for a broken line.
+
+    Raises InputError: no-such-file, bad-table.
+    """
+    try:
+        text = _decoded(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", "no-such-file") from error
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        yield from _json_lines(path, text)
+        return
+    csv.field_size_limit(16 * MAX_TEXT)
+    reader = csv.DictReader(text.splitlines(keepends=True), restkey="", restval="")
+    try:
+        names = {name: clean(name or "").lower() for name in reader.fieldnames or ()}
+        if not any(names.values()) or not set(required) <= set(names.values()):
+            message = f"{path} needs a header row with {', '.join(required) or 'column names'}; found {list(names)}."
+            raise InputError(message, "bad-table")
+        for number, row in enumerate(reader, start=1):
+            yield number, {names[name]: clean(value) for name, value in row.items() if name in names and name}
+    except csv.Error as error:
+        raise InputError(f"{path} is no CSV table: {error}.", "bad-table") from error
+
+
+def report_of_row(row: Mapping[str, str], source: str) -> ReportText:
+    """A report from named columns: ids, and either a whole text (``text`` or ``report``) or sections."""
+    uid = row.get("study_instance_uid") or (study_uid_of(row["study_id"]) if row.get("study_id") else None)
+    accession = row.get("accession_number") or row.get("accession") or None
+    report = _composed(row, source)
+    report = replace(report, study_instance_uid=uid, accession_number=accession)
+    if report.refusal:
+        return report
+    if not uid and not accession:
+        message = "Expected study_instance_uid, study_id or accession_number, found none."
+        return replace(report, refusal=Refusal("missing-identifier", message))
+    for name, value in (("study_instance_uid", uid), ("accession_number", accession)):
+        if value and len(value) > 64:
+            message = f"Expected a {name} of at most 64 characters, found {len(value)}."
+            cut = replace(report, study_instance_uid=(uid or "")[:64] or None, accession_number=(accession or "")[:64])
+            return replace(cut, refusal=Refusal("bad-identifier", message))
+    return report
+
+
+def read_text(path: Path) -> ReportText:
+    """A report named by its study: ``<accession number or study instance UID>.txt``."""
+    stem = clean(path.stem)
+    ids: dict[str, Any] = {"study_instance_uid": stem} if is_uid(stem) else {"accession_number": stem[:64]}
+    try:
+        if path.stat().st_size > MAX_TEXT:
+            return ReportText(str(path), **ids, refusal=Refusal("too-large", "The file is too long for a report."))
+        text = _decoded(path.read_bytes())
+    except OSError as error:
+        return ReportText(str(path), **ids, refusal=Refusal("unreadable", f"The file cannot be read: {error}."))
+    return replace(_composed({"text": clean(text)}, str(path)), **ids)
+
+
+def is_uid(value: str) -> bool:
+    """Whether the value has the form of a UID (PS3.5 9.1)."""
+    return len(value) <= 64 and re.fullmatch(r"[0-2](\.(0|[1-9]\d*))+", value) is not None
+
+
+def study_uid_of(study_id: str) -> str:
+    """The study instance UID of a given id: itself when it is one, else a derived one."""
+    return study_id if is_uid(study_id) else derived_uid("study", study_id)
+
+
+def derived_uid(*parts: str) -> str:
+    """A UID that is always the same for the same parts (PS3.5 B.2: a UUID as an integer under 2.25)."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, chr(31).join(parts)).int}"
+
+
+def _composed(row: Mapping[str, str], source: str) -> ReportText:
+    whole = row.get("report") or row.get("text") or ""
+    given = {name: row[name] for name in SECTIONS if row.get(name)}
+    # Beside a whole text, a lone `findings` column is a data set's label ("Pneumonia"), not a section.
+    if ("text" in row or "report" in row) and "impression" not in row:
+        given = {}
+    if not whole:
+        whole = "\n".join(f"{name.upper()}: {body}" for name, body in given.items())
+    sections = given or parse_sections(whole)
+    indication, comparison, findings, impression = (sections.get(name) for name in SECTIONS)
+    report = ReportText(source, whole[:MAX_TEXT], None, None, indication, comparison, findings, impression)
+    if len(whole) > MAX_TEXT:
+        return replace(report, refusal=Refusal("too-large", f"{len(whole)} characters are too long for a report."))
+    if not re.search(r"\w", whole):
+        return replace(report, refusal=Refusal("empty-report", "The report has no words."))
+    return report
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str] | ReportText]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"expected an object, found {type(row).__name__}")
+        except (ValueError, RecursionError) as error:
+            why = Refusal("bad-json", f"Line {number} is no JSON object: {error}.")
+            yield number, ReportText(f"{path}#{number}", text=clean(line)[:MAX_TEXT], refusal=why)
+            continue
+        yield number, {str(name).lower(): "" if value is None else clean(str(value)) for name, value in row.items()}
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")  # what spreadsheets on Windows write

@@ -1,0 +1,172 @@
+"""Archived studies as callers see them, and where their images lie."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, selectinload
+
+from model.errors import UnknownStudy
+
+from .catalog import Catalog
+from .dicom import InstanceFacts
+from .slots import CURRENT_SLOTS, PRIOR_SLOTS, UNKNOWN, arrange_slots, is_earlier
+from .tables import ACCEPTED, MATCHED, Instance, Patient, Report, Study
+
+__all__ = [
+    "ReportRecord",
+    "SlotFiles",
+    "StudyRecord",
+    "find_study",
+    "histories",
+    "load_records",
+    "prior_slots",
+    "slot_instances",
+    "study_slots",
+]
+
+
+@dataclass(frozen=True)
+class ReportRecord:
+    """A report: the sections that were found, and the whole text."""
+
+    text: str
+    indication: str | None = None
+    comparison: str | None = None
+    findings: str | None = None
+    impression: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One study. ``views``: PA, AP, LATERAL, ... , else frontal, lateral or unknown; ``age`` in years."""
+
+    study_instance_uid: str
+    accession_number: str | None
+    study_date: date | None
+    modality: str
+    views: tuple[str, ...]
+    sex: str | None
+    age: float | None
+    description: str | None
+    report: ReportRecord | None
+    patient_key: str  # a pseudonym; still not for the outside, it links studies
+
+
+SlotFiles = dict[str, Path]
+
+
+def find_study(catalog: Catalog, study_instance_uid: str) -> StudyRecord:
+    """The archived study. Raises UnknownStudy."""
+    with catalog.session() as session:
+        study = _require(session, study_instance_uid)
+        return load_records(session, [study.id])[study.id]
+
+
+def load_records(session: Session, study_ids: Iterable[int]) -> dict[int, StudyRecord]:
+    """Records by study row id; ids that no longer exist are absent."""
+    query = (
+        sa.select(Study)
+        .where(Study.id.in_(list(study_ids)))
+        .options(
+            selectinload(Study.instances.and_(Instance.status == ACCEPTED)),
+            selectinload(Study.reports.and_(Report.status == MATCHED)),
+            selectinload(Study.patient),
+        )
+        .execution_options(populate_existing=True)
+    )
+    return {study.id: _record(study) for study in session.scalars(query)}
+
+
+def study_slots(catalog: Catalog, study_instance_uid: str) -> SlotFiles:
+    """The files of a study's slots, by slot name; absent slots are absent. Raises UnknownStudy."""
+    with catalog.session() as session:
+        study = _require(session, study_instance_uid)
+        instances = slot_instances(histories(session, [study.patient_id])[study.patient_id], study)
+    return {slot: Path(instance.path) for slot, instance in instances.items()}
+
+
+def prior_slots(catalog: Catalog, facts: InstanceFacts) -> SlotFiles:
+    """``prior_frontal`` and ``prior_lateral`` for a query image whose study need not be archived.
+
+    Empty when the patient is unknown, or no archived study is known to be earlier.
+    """
+    if not facts.patient_id:
+        return {}
+    key = catalog.patient_key(facts.patient_id, facts.issuer or "")
+    with catalog.session() as session:
+        patient_id = session.scalar(sa.select(Patient.id).where(Patient.key == key))
+        if patient_id is None:
+            return {}
+        history = histories(session, [patient_id]).get(patient_id, [])
+    others = [study for study in history if study.study_instance_uid != facts.study_instance_uid]
+    return {slot: Path(instance.path) for slot, instance in _prior(others, facts).items()}
+
+
+def slot_instances(history: Sequence[Study], study: Study) -> dict[str, Instance]:
+    """The instance in each filled slot of ``study``, one of the patient's ``history``; {} without an image.
+
+    ``instances`` of every study in the history hold accepted ones only.
+    """
+    current = arrange_slots(study.instances)
+    if not current:
+        return {}
+    return current | _prior([other for other in history if other.id != study.id], study)
+
+
+def _prior(history: Iterable[Study], current: Study | InstanceFacts) -> dict[str, Instance]:
+    """The slots of the latest earlier study that has a frontal image."""
+    latest: Study | None = None
+    for study in sorted(history, key=lambda other: other.study_instance_uid):
+        if is_earlier(study, current) and "current_frontal" in arrange_slots(study.instances):
+            # Where neither is known to be earlier, the higher UID: any choice, as long as it is always the same.
+            latest = study if latest is None or not is_earlier(study, latest) else latest
+    if latest is None:
+        return {}
+    slots = arrange_slots(latest.instances)
+    return {prior: slots[name] for prior, name in zip(PRIOR_SLOTS, CURRENT_SLOTS, strict=True) if name in slots}
+
+
+def histories(session: Session, patient_ids: Iterable[int]) -> dict[int, list[Study]]:
+    """Every study of each patient, with its accepted instances."""
+    query = (
+        sa.select(Study)
+        .where(Study.patient_id.in_(list(patient_ids)))
+        .options(selectinload(Study.instances.and_(Instance.status == ACCEPTED)))
+        .order_by(Study.id)
+        .execution_options(populate_existing=True)
+    )
+    found: dict[int, list[Study]] = {}
+    for study in session.scalars(query):
+        found.setdefault(study.patient_id, []).append(study)
+    return found
+
+
+def _require(session: Session, study_instance_uid: str) -> Study:
+    study = session.scalar(sa.select(Study).where(Study.study_instance_uid == study_instance_uid))
+    if study is None:
+        raise UnknownStudy(f"No study {study_instance_uid[:64]} is in the archive.")
+    return study
+
+
+def _record(study: Study) -> StudyRecord:
+    views = {instance.view_position or instance.view or UNKNOWN for instance in study.instances}
+    report = study.reports[0] if study.reports else None
+    return StudyRecord(
+        study_instance_uid=study.study_instance_uid,
+        accession_number=study.accession_number,
+        study_date=study.study_date,
+        modality=study.modality,
+        views=tuple(sorted(views)),
+        sex=study.patient_sex,
+        age=study.patient_age,
+        description=study.description,
+        report=_report_record(report) if report else None,
+        patient_key=study.patient.key,
+    )
+
+
+def _report_record(row: Report) -> ReportRecord:
+    return ReportRecord(row.text, row.indication, row.comparison, row.findings, row.impression)

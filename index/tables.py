@@ -1,0 +1,258 @@
+"""The tables of the catalog: what the archive knows, and the only truth about it.
+
+    Patient 1-n Study 1-n Instance      one row for every file ever met, refused ones with their reason
+                Study 1-n Report        one row for every report ever met
+                Study 1-n Embedding     at most one a kind and model
+    Generation                          which FAISS files serve which embeddings
+
+``index.catalog`` opens the database; ``migrations`` creates it.
+"""
+
+from datetime import UTC, date, datetime, time
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+__all__ = [
+    "ACCEPTED",
+    "IMAGE",
+    "KINDS",
+    "MATCHED",
+    "REFUSED",
+    "REPORT",
+    "UNMATCHED",
+    "Base",
+    "Embedding",
+    "EmbeddingFailure",
+    "Generation",
+    "Instance",
+    "Patient",
+    "Report",
+    "Secret",
+    "Study",
+]
+
+ACCEPTED: Final = "accepted"
+REFUSED: Final = "refused"
+MATCHED: Final = "matched"
+UNMATCHED: Final = "unmatched"
+
+IMAGE: Final = "image"
+REPORT: Final = "report"
+KINDS: Final = (IMAGE, REPORT)
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class _UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """SQLite keeps no time zone: written as UTC, read back as UTC."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = sa.MetaData(naming_convention=NAMING)
+
+
+class Secret(Base):
+    """A random value made once for this catalog, such as the key of the patient pseudonyms."""
+
+    __tablename__ = "secret"
+
+    name: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    value: Mapped[bytes]
+
+
+class Patient(Base):
+    __tablename__ = "patient"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(64), unique=True)  # HMAC of the Patient ID, never the ID
+    sex: Mapped[str | None] = mapped_column(sa.String(1))
+
+    studies: Mapped[list["Study"]] = relationship(back_populates="patient")
+
+
+class Study(Base):
+    __tablename__ = "study"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    patient_id: Mapped[int] = mapped_column(sa.ForeignKey("patient.id"), index=True)
+    accession_number: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    study_date: Mapped[date | None] = mapped_column(index=True)
+    study_time: Mapped[time | None]
+    study_order: Mapped[float | None]  # position among the patient's studies where no date is known
+    modality: Mapped[str] = mapped_column(sa.String(16))
+    patient_sex: Mapped[str | None] = mapped_column(sa.String(1))
+    patient_age: Mapped[float | None]  # years on the day of the study
+    description: Mapped[str | None] = mapped_column(sa.Text)
+    # Hash of the files in the four slots; None without an image. Kept here so that "which embeddings are
+    # missing or stale" is one indexed comparison, not a walk over every patient's history.
+    image_source: Mapped[str | None] = mapped_column(sa.String(64))
+    created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
+
+    patient: Mapped[Patient] = relationship(back_populates="studies")
+    instances: Mapped[list["Instance"]] = relationship(back_populates="study")
+    reports: Mapped[list["Report"]] = relationship(back_populates="study")
+
+
+class Instance(Base):
+    """A file. ``reason`` (a slug) and ``detail`` (a sentence) say why a refused one is refused."""
+
+    __tablename__ = "instance"
+    __table_args__ = (
+        # One accepted file a SOP instance, whatever two ingests at once may try.
+        sa.Index(
+            "uq_instance_accepted_sop_instance_uid",
+            "sop_instance_uid",
+            unique=True,
+            sqlite_where=sa.text("status = 'accepted'"),
+            postgresql_where=sa.text("status = 'accepted'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path_key: Mapped[str] = mapped_column(sa.String(64), unique=True)  # hash of the path's bytes: any length
+    path: Mapped[str] = mapped_column(sa.Text)
+    size: Mapped[int | None] = mapped_column(sa.BigInteger)
+    modified_ns: Mapped[int | None] = mapped_column(sa.BigInteger)
+    sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    status: Mapped[str] = mapped_column(sa.String(16), index=True)
+    reason: Mapped[str | None] = mapped_column(sa.String(64))
+    detail: Mapped[str | None] = mapped_column(sa.Text)
+    study_id: Mapped[int | None] = mapped_column(sa.ForeignKey("study.id"), index=True)
+    sop_instance_uid: Mapped[str | None] = mapped_column(sa.String(64))
+    modality: Mapped[str | None] = mapped_column(sa.String(16))
+    view_position: Mapped[str | None] = mapped_column(sa.String(16))
+    view: Mapped[str | None] = mapped_column(sa.String(16))  # frontal, lateral or unknown
+    rows: Mapped[int | None]
+    columns: Mapped[int | None]
+    instance_number: Mapped[int | None] = mapped_column(sa.BigInteger)
+    acquired: Mapped[str | None] = mapped_column(sa.String(32))  # sortable DICOM date and time
+    created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
+    updated_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now, onupdate=_now)
+
+    study: Mapped[Study | None] = relationship(back_populates="instances")
+
+
+class Report(Base):
+    """A report as given. ``matched`` to its study, ``unmatched`` until that study arrives, or ``refused``."""
+
+    __tablename__ = "report"
+    __table_args__ = (
+        sa.Index(
+            "uq_report_matched_study_id",
+            "study_id",
+            unique=True,
+            sqlite_where=sa.text("status = 'matched'"),
+            postgresql_where=sa.text("status = 'matched'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    identity: Mapped[str] = mapped_column(sa.String(64), unique=True)  # what makes two sources the same report
+    source: Mapped[str] = mapped_column(sa.Text)  # file, and row or line where it has several
+    status: Mapped[str] = mapped_column(sa.String(16), index=True)
+    reason: Mapped[str | None] = mapped_column(sa.String(64))
+    detail: Mapped[str | None] = mapped_column(sa.Text)
+    study_id: Mapped[int | None] = mapped_column(sa.ForeignKey("study.id"), index=True)
+    study_instance_uid: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    accession_number: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    indication: Mapped[str | None] = mapped_column(sa.Text)
+    comparison: Mapped[str | None] = mapped_column(sa.Text)
+    findings: Mapped[str | None] = mapped_column(sa.Text)
+    impression: Mapped[str | None] = mapped_column(sa.Text)
+    text: Mapped[str] = mapped_column(sa.Text)
+    sha256: Mapped[str] = mapped_column(sa.String(64))
+    created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
+    updated_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now, onupdate=_now)
+
+    study: Mapped[Study | None] = relationship(back_populates="reports")
+
+
+class Embedding(Base):
+    """A vector of one study. A new source means a new row: a row is never changed, so ids tell what is new."""
+
+    __tablename__ = "embedding"
+    __table_args__ = (
+        sa.UniqueConstraint("study_id", "kind", "model_fingerprint"),
+        sa.Index("ix_embedding_model_fingerprint_kind", "model_fingerprint", "kind"),
+        {"sqlite_autoincrement": True},  # ids are never used twice
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(sa.ForeignKey("study.id"))
+    kind: Mapped[str] = mapped_column(sa.String(16))
+    model_fingerprint: Mapped[str] = mapped_column(sa.String(64))
+    vector: Mapped[bytes]  # float32, little-endian, length 1
+    source_hash: Mapped[str] = mapped_column(sa.String(64))  # Study.image_source or Report.sha256 it was made from
+    created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
+
+
+class EmbeddingFailure(Base):
+    """A study that cannot be embedded as it is. Tried again when its source changes, or when asked."""
+
+    __tablename__ = "embedding_failure"
+    __table_args__ = (sa.UniqueConstraint("study_id", "kind", "model_fingerprint"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(sa.ForeignKey("study.id"))
+    kind: Mapped[str] = mapped_column(sa.String(16))
+    model_fingerprint: Mapped[str] = mapped_column(sa.String(64))
+    source_hash: Mapped[str] = mapped_column(sa.String(64))
+    reason: Mapped[str] = mapped_column(sa.String(64))
+    detail: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
+
+
+class Generation(Base):
+    """FAISS files built from the embeddings of one model up to a row; at most one is live."""
+
+    __tablename__ = "generation"
+    __table_args__ = (
+        sa.Index(
+            "uq_generation_live",
+            "state",
+            unique=True,
+            sqlite_where=sa.text("state = 'live'"),
+            postgresql_where=sa.text("state = 'live'"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(sa.String(16))  # building, live, retired, failed
+    model_fingerprint: Mapped[str] = mapped_column(sa.String(64))
+    engine: Mapped[str] = mapped_column(sa.String(32))
+    dimension: Mapped[int]
+    image_rows: Mapped[int]
+    image_max_id: Mapped[int]
+    image_file: Mapped[str | None] = mapped_column(sa.Text)  # name inside the generations folder
+    image_sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    report_rows: Mapped[int]
+    report_max_id: Mapped[int]
+    report_file: Mapped[str | None] = mapped_column(sa.Text)
+    report_sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    recall: Mapped[float | None]  # recall@10 against exact search, the lower of the two kinds
+    detail: Mapped[str | None] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
+    activated_at: Mapped[datetime | None] = mapped_column(_UtcDateTime)

@@ -1,0 +1,64 @@
+"""The HTTP application: one function from settings to app, nothing at import time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from index import Gallery, open_catalog
+from model.encoder import StudyEncoder, load_encoder
+
+from .deps import Resources
+from .errors import add_error_handlers
+from .inference import Inference
+from .middleware import RequestFrame
+from .openapi import describe_problems
+from .routes import ROUTERS
+from .settings import Settings
+
+__all__ = ["create_app"]
+
+DESCRIPTION = """\
+Finds the past chest radiographs and reports that resemble a study. Errors are problem documents (RFC 9457) whose
+`type` can be followed. Not for clinical use.
+"""
+
+
+def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> FastAPI:
+    """Everything is opened when the app starts: the catalog, which must be migrated, and the encoders.
+
+    encoder: used instead of loading ``settings.model_path``.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.worker_threads
+        loaded = encoder or load_encoder(settings.model_path, settings.device, settings.dtype)
+        catalog = open_catalog(settings.catalog_url)
+        gallery = Gallery(catalog, settings.generations_dir)
+        app.state.resources = Resources(settings, catalog, gallery, Inference(loaded))
+        try:
+            yield
+        finally:
+            catalog.close()
+
+    app = FastAPI(
+        title="ALTA retrieval",
+        version=version("alta-retrieval"),
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        docs_url=None,  # ours needs no CDN, see routes/documents.py
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # names for generated clients
+        # The body itself is limited in RequestFrame, which answers with a problem document.
+        form_limits={"max_files": settings.max_files, "max_fields": 1000},
+    )
+    app.add_middleware(RequestFrame, settings=settings)
+    add_error_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    describe_problems(app)
+    return app

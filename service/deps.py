@@ -1,0 +1,130 @@
+"""What routes ask for, as annotated types."""
+
+import logging
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated
+
+from fastapi import Depends, File, Form, Request, UploadFile
+
+from index import Catalog, Filters, Gallery, GenerationInfo
+from model.errors import ArchiveError, EmptyIndex
+
+from .errors import RequestError
+from .inference import Inference
+from .schemas import Modality, SearchFilters, Sex, Uid, View, Years
+from .settings import Settings
+from .uploads import QueryStudy, Upload, read_study
+
+__all__ = ["FormFilters", "FormTopK", "Resources", "ResourcesDep", "UploadedStudy"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the service holds open while it runs; all of it can be rebuilt from the database and the settings."""
+
+    settings: Settings
+    catalog: Catalog
+    gallery: Gallery
+    inference: Inference
+
+    def top_k(self, asked: int | None) -> int:
+        top_k = self.settings.default_top_k if asked is None else asked
+        if top_k > self.settings.max_top_k:
+            raise RequestError(
+                f"Expected top_k from 1 to {self.settings.max_top_k}, found {top_k}.", "top-k-out-of-range"
+            )
+        return top_k
+
+    def current_generation(self) -> GenerationInfo:
+        """The newest generation that can be opened. Raises EmptyIndex, ArchiveError."""
+        try:
+            self.gallery.refresh()
+        except ArchiveError as error:
+            if self.gallery.generation is None:
+                raise
+            log.warning("the live generation cannot be opened (%s); searching the one before", error.slug)
+        if self.gallery.generation is None:
+            raise EmptyIndex("No generation is live. Run `alta ingest`, `alta embed` and `alta index`.")
+        return self.gallery.generation
+
+
+def _resources(request: Request) -> Resources:
+    return request.app.state.resources
+
+
+ResourcesDep = Annotated[Resources, Depends(_resources)]
+
+FormTopK = Annotated[
+    int | None, Form(ge=1, description="How many hits; the service has a default and a limit.", examples=[5])
+]
+
+
+def _form_filters(
+    modality: Annotated[
+        list[Modality] | None, Form(description="DICOM modality of the study.", examples=[["DX"]])
+    ] = None,
+    view: Annotated[
+        list[View] | None, Form(description="Studies with an image of one of these views.", examples=[["frontal"]])
+    ] = None,
+    date_from: Annotated[
+        date | None, Form(description="Earliest study date, inclusive.", examples=["2019-01-01"])
+    ] = None,
+    date_to: Annotated[date | None, Form(description="Latest study date, inclusive.", examples=["2024-12-31"])] = None,
+    sex: Annotated[list[Sex] | None, Form(description="Patient's sex (DICOM).", examples=[["F"]])] = None,
+    age_min: Annotated[Years | None, Form(description="Youngest age at the study, in years.", examples=[40])] = None,
+    age_max: Annotated[Years | None, Form(description="Oldest age at the study, in years.", examples=[70])] = None,
+    exclude_patient_of: Annotated[
+        list[Uid] | None, Form(description="StudyInstanceUIDs in the archive: no study of their patients is a hit.")
+    ] = None,
+    exclude_study: Annotated[list[Uid] | None, Form(description="StudyInstanceUIDs that are no hits.")] = None,
+) -> Filters:
+    """The form's flat spelling of ``SearchFilters``."""
+    return SearchFilters(
+        modality=modality,
+        view=view,
+        date_from=date_from,
+        date_to=date_to,
+        sex=sex,
+        age_min=age_min,
+        age_max=age_max,
+        exclude_patient_of=exclude_patient_of,
+        exclude_study=exclude_study,
+    ).for_index()
+
+
+FormFilters = Annotated[Filters, Depends(_form_filters)]
+
+Files = Annotated[list[UploadFile], File(description="DICOM, JPEG or PNG images of one study.")]
+PriorFiles = Annotated[list[UploadFile] | None, File(description="Images of an earlier study of the same patient.")]
+Views = Annotated[
+    list[str] | None,
+    Form(
+        description="One word a file, in the same order: frontal, lateral, PA, AP, LL, RL, or auto for what the DICOM"
+        " header says. JPEG and PNG files count as frontal unless named otherwise.",
+        examples=[["PA", "LL"]],
+    ),
+]
+
+
+def _uploaded_study(
+    resources: ResourcesDep,
+    files: Files,
+    views: Views = None,
+    prior_files: PriorFiles = None,
+    prior_views: Views = None,
+    find_prior: Annotated[
+        bool, Form(description="Without `prior_files`: look for the patient's prior study in the archive.")
+    ] = True,
+) -> QueryStudy:
+    return read_study(
+        Upload("files", files, views or ()),
+        Upload("prior_files", prior_files or (), prior_views or ()),
+        resources.inference.encoder.transform,
+        resources.catalog if find_prior else None,
+    )
+
+
+UploadedStudy = Annotated[QueryStudy, Depends(_uploaded_study)]

@@ -1,0 +1,236 @@
+"""One mapping from errors to HTTP: RFC 9457 problem details with stable types.
+
+Every error of the product carries a slug (``model.errors``); ``PROBLEMS`` gives each slug its status, title
+and the text that ``GET /problems/{slug}`` answers, so that a problem's ``type`` can be followed.
+
+    InputError
+      RequestError    a request cannot be carried out as it is; may carry extra members
+"""
+
+import logging
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from model.errors import AltaError, ArchiveError, InputError
+
+__all__ = ["PROBLEMS", "ProblemType", "RequestError", "add_error_handlers", "internal_problem", "problem_response"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    status: int
+    title: str
+    text: str
+
+
+class RequestError(InputError):
+    """A request cannot be carried out as it is. ``members`` are added to the problem document."""
+
+    def __init__(self, message: str, slug: str, **members: Any) -> None:
+        super().__init__(message, slug)
+        self.members = members
+
+
+PROBLEMS: Mapping[str, ProblemType] = {
+    # Files that are no usable radiograph
+    "empty-file": ProblemType(422, "The file is empty", "A file of no bytes was sent."),
+    "not-an-image": ProblemType(
+        415,
+        "Not a DICOM, JPEG or PNG file",
+        "Files are recognised by their content, never by their name. Send DICOM (PS3.10), JPEG or PNG.",
+    ),
+    "not-dicom": ProblemType(415, "Not a DICOM file", "DICOM files need the preamble and DICM prefix of PS3.10."),
+    "truncated": ProblemType(
+        422, "The file is incomplete or broken", "The file ends early or cannot be parsed. Send it again."
+    ),
+    "no-transfer-syntax": ProblemType(
+        422, "No transfer syntax", "The DICOM file meta information must name the transfer syntax."
+    ),
+    "no-pixel-data": ProblemType(
+        422, "No pixel data", "The DICOM object has no image: a report, a key object or a header only."
+    ),
+    "multi-frame": ProblemType(422, "More than one frame", "Only single-frame images are read."),
+    "unsupported-photometric": ProblemType(
+        422, "Not a greyscale image", "DICOM images must be MONOCHROME1 or MONOCHROME2."
+    ),
+    "unsupported-transfer-syntax": ProblemType(
+        422, "Unsupported compression", "No decoder for the transfer syntax. Send it uncompressed or as JPEG 2000."
+    ),
+    "undecodable": ProblemType(422, "The image cannot be decoded", "The pixel data contradict the header or broke."),
+    "too-many-pixels": ProblemType(422, "Too many pixels", "The image is far larger than any detector's."),
+    "blank-image": ProblemType(422, "The image is blank", "Every pixel has the same value: nothing to search with."),
+    "wrong-modality": ProblemType(
+        422, "Not a radiograph", "Only projection radiographs (CR, DX and their kin) can be searched with."
+    ),
+    "not-a-chest-radiograph": ProblemType(
+        422, "Not a chest radiograph", "The DICOM header says that another body part was examined."
+    ),
+    "not-human": ProblemType(422, "Not a human patient", "The DICOM header names another species."),
+    # Requests
+    "several-studies": ProblemType(
+        422,
+        "Files of more than one study",
+        "`files` takes the images of one study; an earlier study of the patient goes into `prior_files`.",
+    ),
+    "no-frontal-image": ProblemType(
+        422,
+        "No frontal image",
+        "The encoders read a study through its frontal image; a lateral one only adds to it. Send a frontal (PA or"
+        " AP) image as well, or name the view in `views` where the header is wrong.",
+    ),
+    "bad-view": ProblemType(
+        422,
+        "Views do not fit the files",
+        "`views` holds one word for each file, in the same order: frontal, lateral, PA, AP, LL, RL or auto.",
+    ),
+    "bad-prior": ProblemType(
+        422, "Not a prior study", "`prior_files` takes an earlier study of the same patient as `files`."
+    ),
+    "no-file": ProblemType(422, "No file", "Send at least one file in the form field `files`."),
+    "too-many-files": ProblemType(413, "Too many files", "A study query has a handful of images. See GET /v1/model."),
+    "file-too-large": ProblemType(
+        413, "The upload is too large", "The request body, all files together, is over ALTA_MAX_UPLOAD_MB."
+    ),
+    "text-empty": ProblemType(422, "The text is empty", "Send at least one word."),
+    "top-k-out-of-range": ProblemType(
+        422, "top_k is out of range", "`top_k` is a whole number from 1 to ALTA_MAX_TOP_K."
+    ),
+    "bad-filter": ProblemType(
+        422, "A filter cannot be used", "The problem's `detail` or `errors` name the filter and the values expected."
+    ),
+    "bad-prompts": ProblemType(
+        422, "Labels or prompts cannot be used", "Send either distinct labels or prompts with phrasings on both sides."
+    ),
+    "invalid-request": ProblemType(
+        422, "The request is not understood", "A field is missing or malformed; `errors` names each one."
+    ),
+    "bad-request": ProblemType(400, "The request cannot be read", "The body is no well-formed JSON or form."),
+    "bad-input": ProblemType(422, "The input cannot be used", "`detail` says what was expected and found."),
+    # The archive
+    "unknown-study": ProblemType(404, "Unknown study", "The archive has no study with that StudyInstanceUID."),
+    "no-such-image": ProblemType(404, "The study has no such image", "No readable image of that view in the archive."),
+    "empty-index": ProblemType(
+        503,
+        "Nothing to search in yet",
+        "No generation of the index is live. Run `alta ingest`, `alta embed` and `alta index`; the service picks the"
+        " generation up without a restart. 503 because the same request succeeds afterwards.",
+    ),
+    "model-mismatch": ProblemType(
+        503,
+        "The index was built with other encoders",
+        "Embeddings of different encoders cannot be compared. Run `alta embed` and `alta index` with the encoders"
+        " that the service loads.",
+    ),
+    "archive-error": ProblemType(503, "The archive cannot answer", "The operator finds the reason in the log."),
+    # HTTP itself
+    "not-found": ProblemType(404, "Not found", "There is nothing at this address. GET /openapi.json lists the calls."),
+    "method-not-allowed": ProblemType(405, "Method not allowed", "The `Allow` header names the methods."),
+    "unknown-host": ProblemType(
+        421, "Unknown host name", "The request names a host that is not in ALTA_ALLOWED_HOSTS."
+    ),
+    "internal-error": ProblemType(
+        500, "Something went wrong here", "A defect of the service. Give the operator the `request_id`."
+    ),
+}
+
+# Validation happens before our own code sees a value; these fields have a type of their own all the same.
+SLUG_OF_FIELD = {
+    "top_k": "top-k-out-of-range",
+    "files": "no-file",
+    "filters": "bad-filter",
+    **dict.fromkeys(("modality", "view", "sex", "date_from", "date_to", "age_min", "age_max"), "bad-filter"),
+    **dict.fromkeys(("exclude_patient_of", "exclude_study"), "bad-filter"),
+}
+
+HTTP_SLUGS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "file-too-large"}
+
+
+def problem_response(
+    request: Request,
+    slug: str,
+    detail: str,
+    *,
+    status: int | None = None,
+    members: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    problem = PROBLEMS[slug]
+    body = {
+        "type": f"/problems/{slug}",
+        "title": problem.title,
+        "status": status or problem.status,
+        "detail": detail,
+        "instance": request.url.path,
+        "request_id": request.scope.get("request_id"),
+        **(members or {}),
+    }
+    return JSONResponse(body, status or problem.status, headers=headers, media_type="application/problem+json")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(AltaError, _alta_error)
+    app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def internal_problem(request: Request, error: Exception) -> JSONResponse:
+    """Log where an unexpected error arose, without its message, which may quote a header of a patient's file."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("request %s failed: %s\n%s", request.scope.get("request_id"), type(error).__qualname__, frames)
+    return problem_response(request, "internal-error", "The request failed unexpectedly.")
+
+
+async def _alta_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AltaError)
+    if not isinstance(error, InputError | ArchiveError):
+        return internal_problem(request, error)
+    if isinstance(error, ArchiveError) and error.slug not in PROBLEMS:
+        # The operator's business, and the message may name files or servers.
+        log.error("request %s: %s: %s", request.scope.get("request_id"), error.slug, error.message)
+        return problem_response(request, ArchiveError.slug, f"The archive cannot answer: {error.slug}.")
+    slug = error.slug if error.slug in PROBLEMS else InputError.slug
+    members = error.members if isinstance(error, RequestError) else None
+    return problem_response(request, slug, error.message, members=members)
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    log.error("request %s: the database does not answer (%s)", request.scope.get("request_id"), type(error).__name__)
+    return problem_response(request, ArchiveError.slug, "The archive cannot answer: database-unavailable.")
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = error.errors()
+    if any(e["type"] == "json_invalid" and isinstance(e["loc"][1], int) for e in errors):  # an offset in the body
+        return problem_response(request, "bad-request", "The body is no well-formed JSON.")
+    # Without the ``input`` that pydantic adds: an error must not repeat what may be about a patient.
+    found = [{"location": [str(part) for part in e["loc"]], "message": e["msg"], "code": e["type"]} for e in errors]
+    slugs = {_slug_of(tuple(e["loc"])) for e in errors}
+    slug = slugs.pop() if len(slugs) == 1 else "invalid-request"
+    detail = "; ".join(f"{'.'.join(e['location'][1:]) or e['location'][0]}: {e['message']}" for e in found)
+    return problem_response(request, slug, detail, members={"errors": found})
+
+
+def _slug_of(location: tuple[int | str, ...]) -> str:
+    return next((SLUG_OF_FIELD[part] for part in location if part in SLUG_OF_FIELD), "invalid-request")
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    slug = HTTP_SLUGS.get(error.status_code, "bad-request" if error.status_code < 500 else "internal-error")
+    detail = str(error.detail)
+    if error.status_code == 400 and detail.startswith("Too many files"):
+        slug = "too-many-files"  # Starlette's form parser, which stops at the first file over the limit
+        return problem_response(request, slug, detail, headers=error.headers)
+    return problem_response(request, slug, detail, status=error.status_code, headers=error.headers)

@@ -1,0 +1,96 @@
+"""Around every request: its identifier, a limit on its size, one log line, headers that keep browsers strict."""
+
+import logging
+import re
+import time
+import uuid
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import internal_problem, problem_response
+from .settings import Settings
+
+__all__ = ["CONTENT_SECURITY_POLICY", "RequestFrame"]
+
+log = logging.getLogger(__name__)
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestFrame:
+    """Outermost ASGI layer of ours, so that refused and failed requests are framed as well."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._limit = settings.max_upload_bytes
+        self._hosts = {name.lower() for name in settings.host_names}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        scope["request_id"] = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        status = 0
+
+        async def send_framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(MutableHeaders(scope=message), scope["request_id"])
+            await send(message)
+
+        try:
+            await self._answer(scope, headers, receive, send_framed)
+        except Exception as error:
+            if status:
+                raise  # too late for a problem document; the server closes the connection
+            await internal_problem(Request(scope), error)(scope, receive, send_framed)
+        finally:
+            # The route's template, not the path: a path can hold a StudyInstanceUID.
+            route = getattr(scope.get("route"), "path", "-")
+            milliseconds = 1000 * (time.perf_counter() - started)
+            log.info("%s %s %s %d %.0f ms", scope["request_id"], scope["method"], route, status, milliseconds)
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        host = re.sub(r":\d+$", "", headers.get("host", "")).lower()
+        if "*" not in self._hosts and host not in self._hosts:
+            response = problem_response(Request(scope), "unknown-host", "The Host header names another machine.")
+            await response(scope, receive, send)
+            return
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._limit:
+            await problem_response(Request(scope), "file-too-large", self._too_large())(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:  # a body without a length, or longer than it said
+                raise HTTPException(413, self._too_large())
+            return message
+
+        await self._app(scope, receive_counted, send)
+
+    def _too_large(self) -> str:
+        return f"The request body is over the limit of {self._limit // 2**20} MiB (ALTA_MAX_UPLOAD_MB)."
+
+
+def _add_headers(headers: MutableHeaders, request_id: str) -> None:
+    headers["X-Request-ID"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers.setdefault("Cache-Control", "no-store")  # answers are about patients

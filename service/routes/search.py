@@ -1,0 +1,76 @@
+"""Search: by images or by text, among reports or images of the archive."""
+
+from typing import Literal
+
+import numpy as np
+from fastapi import APIRouter
+
+from index import Filters
+from model.errors import TextError
+
+from ..deps import FormFilters, FormTopK, Resources, ResourcesDep, UploadedStudy
+from ..openapi import problem_responses
+from ..schemas import Hit, Notice, SearchReply, TextQuery
+from ..uploads import QueryStudy
+
+__all__ = ["router"]
+
+IMAGE_PROBLEMS = (413, 415, 422, 503)
+
+router = APIRouter(prefix="/v1/search", tags=["search"])
+
+
+@router.post("/image-to-text", responses=problem_responses(*IMAGE_PROBLEMS))
+def image_to_text(
+    resources: ResourcesDep, study: UploadedStudy, filters: FormFilters, top_k: FormTopK = None
+) -> SearchReply:
+    """Reports of the archive that fit the uploaded study best."""
+    return _search_with_study(resources, "report", study, filters, top_k)
+
+
+@router.post("/image-to-image", responses=problem_responses(*IMAGE_PROBLEMS))
+def image_to_image(
+    resources: ResourcesDep, study: UploadedStudy, filters: FormFilters, top_k: FormTopK = None
+) -> SearchReply:
+    """Studies of the archive whose images resemble the uploaded study most."""
+    return _search_with_study(resources, "image", study, filters, top_k)
+
+
+@router.post("/text-to-image", responses=problem_responses(400, 413, 422, 503))
+def text_to_image(resources: ResourcesDep, query: TextQuery) -> SearchReply:
+    """Studies of the archive whose images show what the text says."""
+    top_k = resources.top_k(query.top_k)
+    if not query.text.strip():
+        raise TextError("Expected at least one word, found none.", "text-empty")
+    warnings = resources.inference.length_warnings((query.text,))
+    vector = resources.inference.text(query.text)
+    return _search(resources, "image", vector, query.filters.for_index(), top_k, warnings)
+
+
+def _search_with_study(
+    resources: Resources, kind: Literal["image", "report"], study: QueryStudy, filters: Filters, top_k: int | None
+) -> SearchReply:
+    hits_wanted = resources.top_k(top_k)
+    vector = resources.inference.study(study.images)
+    reply = _search(resources, kind, vector, study.without_itself(filters), hits_wanted, study.warnings)
+    reply.query = study.query
+    return reply
+
+
+def _search(
+    resources: Resources,
+    kind: Literal["image", "report"],
+    vector: np.ndarray,
+    filters: Filters,
+    top_k: int,
+    warnings: list[Notice],
+) -> SearchReply:
+    fingerprint = resources.inference.encoder.fingerprint
+    generation = resources.current_generation()
+    hits = resources.gallery.search(kind, vector, top_k, filters, fingerprint)
+    return SearchReply(
+        model_fingerprint=fingerprint,
+        generation=generation.id,
+        hits=[Hit.of(hit) for hit in hits],
+        warnings=warnings,
+    )

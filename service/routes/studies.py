@@ -1,0 +1,61 @@
+"""A study of the archive: its record and a rendering of its images."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from index import find_study, study_slots
+from model.errors import ImageError
+
+from ..deps import Resources, ResourcesDep
+from ..errors import RequestError
+from ..openapi import problem_responses
+from ..render import MAX_SIZE, render_png, version_of
+from ..schemas import StudyReply, Uid
+
+__all__ = ["router"]
+
+StudyUid = Annotated[Uid, Path(description="DICOM StudyInstanceUID.")]
+View = Literal["frontal", "lateral"]
+
+router = APIRouter(prefix="/v1/studies", tags=["studies"])
+
+
+@router.get("/{study_instance_uid}", responses=problem_responses(404, 422))
+def study(resources: ResourcesDep, study_instance_uid: StudyUid) -> StudyReply:
+    """One study of the archive and its report."""
+    return StudyReply.of(find_study(resources.catalog, study_instance_uid))
+
+
+@router.get(
+    "/{study_instance_uid}/image",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "8-bit grey PNG, at most `size` px on its longer side."},
+        304: {"description": "The client's copy (`If-None-Match`) is current."},
+        **problem_responses(404, 422),
+    },
+)
+def image(
+    resources: ResourcesDep,
+    study_instance_uid: StudyUid,
+    view: Annotated[View, Query(description="Which image of the study.")] = "frontal",
+    size: Annotated[int, Query(ge=16, le=MAX_SIZE, description="Longer side in px.")] = 512,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Rendering for the screen; for diagnosis the PACS has the original."""
+    return _rendering(resources, study_instance_uid, view, size, if_none_match)
+
+
+def _rendering(resources: Resources, uid: str, view: View, size: int, known: str | None) -> Response:
+    path = study_slots(resources.catalog, uid).get(f"current_{view}")
+    if path is None:
+        raise RequestError(f"The study has no {view} image.", "no-such-image")
+    try:
+        # Private: a browser may keep its user's copy, a proxy may not. The tag saves rendering it again.
+        headers = {"ETag": version_of(path, size), "Cache-Control": "private, max-age=600"}
+        if known == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(render_png(path, size), media_type="image/png", headers=headers)
+    except (OSError, ImageError):  # the archive references files in place; they can move or change
+        raise RequestError(f"The {view} image is no longer readable where it was ingested.", "no-such-image") from None

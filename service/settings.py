@@ -1,0 +1,109 @@
+"""What an installation can choose, read from ``ALTA_*`` environment variables."""
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["DEMO_ENCODERS", "Settings", "require_safe_exposure"]
+
+DEMO_ENCODERS = Path(__file__).resolve().parent.parent / "model" / "demo"
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Settings(BaseSettings):
+    """Every field is an environment variable: ``max_top_k`` is ``ALTA_MAX_TOP_K``."""
+
+    model_config = SettingsConfigDict(env_prefix="ALTA_", frozen=True)
+
+    data_dir: Path = Field(
+        default=Path("data"), description="Folder of the embedded database and the index generations."
+    )
+    database_url: str = Field(
+        default="", description="SQLAlchemy URL of the catalog. Empty: the SQLite file `alta.db` in the data folder."
+    )
+    model_path: Path = Field(
+        default=DEMO_ENCODERS, description="Folder of the encoders. Default: the shipped demo encoders."
+    )
+    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    dtype: str = Field(default="auto", description="`auto`, `float32` or `bfloat16`.")
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    allow_unauthenticated: bool = Field(
+        default=False, description="Serve on an address other machines can reach although nobody has to authenticate."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Host names clients may use (JSON list, `*` for any). Empty: the names of this machine itself"
+        " when listening on loopback, else any.",
+    )
+
+    max_upload_mb: int = Field(default=64, ge=1, description="Largest request body, all files together, in MiB.")
+    max_files: int = Field(default=8, ge=1, description="Most files in one request, prior study included.")
+    max_top_k: int = Field(default=100, ge=1, description="Most hits one request may ask for.")
+    default_top_k: int = Field(default=10, ge=1, description="Hits returned when the request names no number.")
+    worker_threads: int = Field(
+        default=8,
+        ge=1,
+        description="Requests decoded, searched or rendered at once; each may hold one full-size image.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe message logged."
+    )
+
+    @field_validator("model_path")
+    @classmethod
+    def _empty_path_is_the_default(cls, path: Path) -> Path:
+        return DEMO_ENCODERS if path == Path() else path  # ALTA_MODEL_PATH= in an environment file
+
+    @model_validator(mode="after")
+    def _default_within_limit(self) -> "Settings":
+        if self.default_top_k > self.max_top_k:
+            raise ValueError(f"default_top_k ({self.default_top_k}) is over max_top_k ({self.max_top_k})")
+        return self
+
+    @property
+    def catalog_url(self) -> str:
+        return self.database_url or f"sqlite:///{(self.data_dir / 'alta.db').absolute()}"
+
+    @property
+    def generations_dir(self) -> Path:
+        return self.data_dir / "generations"
+
+    @property
+    def max_upload_bytes(self) -> int:
+        return self.max_upload_mb * 1024 * 1024
+
+    @property
+    def uses_demo_encoders(self) -> bool:
+        return self.model_path.resolve() == DEMO_ENCODERS
+
+    @property
+    def loopback_only(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """Host names that are answered; a page that rebinds its own name to this machine uses another one."""
+        if self.allowed_hosts:
+            return self.allowed_hosts
+        return (*LOOPBACK_NAMES, self.host) if self.loopback_only else ("*",)
+
+
+def require_safe_exposure(settings: Settings) -> None:
+    """Raise ValueError where anyone on the network could read reports. The command line calls it before serving."""
+    if not settings.loopback_only and not settings.allow_unauthenticated:
+        raise ValueError(
+            f"Refusing to serve reports without authentication on {settings.host}, which other machines may reach."
+            " Listen on 127.0.0.1 behind an authenticating proxy, or set ALTA_ALLOW_UNAUTHENTICATED=1 where the"
+            " network itself is trusted."
+        )

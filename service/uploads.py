@@ -1,0 +1,208 @@
+"""Uploaded files to one study: read, recognise, accept or refuse, and give each image its encoder slot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from fastapi import UploadFile
+
+from index import Catalog, Filters, InstanceFacts, arrange_slots, describe_dicom, prior_slots, refusal
+from model.encoder import StudyImages
+from model.errors import ImageError
+from model.image import ImageTransform, decode_dicom, read_dicom, read_radiograph
+
+from .errors import RequestError
+from .schemas import Notice, Query, QueryFile
+
+__all__ = ["QueryStudy", "Upload", "read_study"]
+
+FRONTAL, LATERAL = "frontal", "lateral"
+
+# What a client may call a view: our two groups and the terms of ViewPosition (PS3.3 C.8.1.1) for chest images.
+VIEW_WORDS: Mapping[str, str | None] = {
+    **dict.fromkeys(("frontal", "pa", "ap", "lld", "rld"), FRONTAL),
+    **dict.fromkeys(("lateral", "lat", "ll", "rl"), LATERAL),
+    **dict.fromkeys(("", "auto"), None),
+}
+POSITIONS = ("pa", "ap", "lld", "rld", "ll", "rl")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The files of one form field, and what the client calls their views: none, or one word each."""
+
+    field: Literal["files", "prior_files"]
+    files: Sequence[UploadFile]
+    views: Sequence[str]
+
+
+@dataclass(frozen=True)
+class QueryStudy:
+    """A query as the encoder reads it, and how it came about."""
+
+    images: StudyImages
+    query: Query
+    warnings: list[Notice]
+
+    def without_itself(self, filters: Filters) -> Filters:
+        """The query's own study is no news to who asks."""
+        uid = self.query.study_instance_uid
+        return filters if uid is None else replace(filters, exclude_studies=(*filters.exclude_studies, uid))
+
+
+@dataclass
+class _Image:
+    """One file: what the reply says of it, what its header says, and its pixels unless it was refused."""
+
+    file: QueryFile
+    facts: InstanceFacts
+    pixels: np.ndarray | None = None  # encoder input, (crop, crop)
+
+
+def read_study(current: Upload, prior: Upload, transform: ImageTransform, catalog: Catalog | None) -> QueryStudy:
+    """The study a client sent. Without prior files, its patient's prior study is looked for in ``catalog``.
+
+    Raises RequestError: the slug of a refused file, several-studies, no-frontal-image, bad-view, bad-prior.
+    """
+    images, prior_images = _read_all(current, transform), _read_all(prior, transform)
+    files = [image.file for image in (*images, *prior_images)]
+    for study in (images, prior_images):
+        _require_one_study(study, files)
+
+    slots = _arrange(images)
+    if "current_frontal" not in slots:
+        _raise_unusable(images, files)
+    facts = _facts_of_study(slots)
+    warnings: list[Notice] = []
+    filled: dict[str, np.ndarray | None] = {}
+    source: Literal["uploaded", "archive"] | None = None
+    if prior_images:
+        chosen = {name.replace("current", "prior"): image for name, image in _arrange(prior_images).items()}
+        if "prior_frontal" in chosen:
+            _require_prior(facts, chosen["prior_frontal"].facts, files)
+            slots, source = slots | chosen, "uploaded"
+        else:
+            warnings.append(_prior_ignored("it has no usable frontal image"))
+    elif catalog is not None:
+        filled, archive_warnings = _archived_prior(prior_slots(catalog, facts), transform)
+        warnings += archive_warnings
+        source = "archive" if filled else None
+
+    _mark(slots, (*images, *prior_images))
+    filled |= {name: image.pixels for name, image in slots.items()}
+    query = Query(study_instance_uid=facts.study_instance_uid, slots=sorted(filled), prior_source=source, files=files)
+    return QueryStudy(StudyImages(**filled), query, warnings)
+
+
+def _read_all(upload: Upload, transform: ImageTransform) -> list[_Image]:
+    words = [word.strip().lower() for word in upload.views] or [""] * len(upload.files)
+    if len(words) != len(upload.files):
+        message = f"Expected one view for each of {len(upload.files)} `{upload.field}`, found {len(words)}."
+        raise RequestError(message, "bad-view")
+    if not set(words) <= set(VIEW_WORDS):
+        known = ", ".join(word for word in VIEW_WORDS if word)
+        raise RequestError(f"Expected views among {known}; found another word.", "bad-view")
+    return [
+        _read(QueryFile(field=upload.field, position=position, status="unused"), file.file.read(), word, transform)
+        for position, (file, word) in enumerate(zip(upload.files, words, strict=True))
+    ]
+
+
+def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform) -> _Image:
+    # A picture says nothing about itself; position keeps the choice among several of a kind in the order sent.
+    image = _Image(file, InstanceFacts(view=FRONTAL, instance_number=file.position))
+    try:
+        if data[128:132] == b"DICM":
+            file.format = "dicom"
+            pixels = _read_dicom(image, data)
+        else:
+            pixels = read_radiograph(data).pixels
+            file.format = "picture"
+        image.pixels = transform(pixels)
+    except ImageError as error:
+        file.status, file.reason, file.detail = "refused", error.slug, error.message
+    view = VIEW_WORDS[word]
+    if view is not None:
+        position = word.upper() if word in POSITIONS else None
+        image.facts = replace(image.facts, view=view, view_position=position)
+    if image.pixels is not None or file.format == "dicom":
+        file.view, file.view_position = image.facts.view, image.facts.view_position
+        file.modality = image.facts.modality
+    return image
+
+
+def _read_dicom(image: _Image, data: bytes) -> np.ndarray:
+    dataset = read_dicom(data)
+    image.facts = describe_dicom(dataset)
+    refused = refusal(dataset)
+    if refused is not None:
+        raise ImageError(refused.message, refused.slug)
+    return decode_dicom(dataset)
+
+
+def _arrange(images: Sequence[_Image]) -> dict[str, _Image]:
+    """The archive's own rule, so that a study asks the way it would be embedded."""
+    usable = [image for image in images if image.pixels is not None]
+    chosen = arrange_slots([image.facts for image in usable])
+    return {name: next(i for i in usable if i.facts is facts) for name, facts in chosen.items()}
+
+
+def _facts_of_study(slots: Mapping[str, _Image]) -> InstanceFacts:
+    """The header that identifies the study: the frontal image's, unless that is a picture without one."""
+    by_slot = [slots[name].facts for name in sorted(slots)]  # frontal before lateral
+    return next((facts for facts in by_slot if facts.study_instance_uid), by_slot[0])
+
+
+def _mark(slots: Mapping[str, _Image], images: Sequence[_Image]) -> None:
+    for image in images:
+        image.file.slot = next((name for name, chosen in slots.items() if chosen is image), None)
+        if image.file.slot:
+            image.file.status = "used"
+        elif image.file.status == "unused":
+            image.file.detail = "Another image fills the slot of this view, or the view is unknown."
+
+
+def _archived_prior(
+    paths: Mapping[str, Path], transform: ImageTransform
+) -> tuple[dict[str, np.ndarray | None], list[Notice]]:
+    try:
+        return {name: transform(read_radiograph(path).pixels) for name, path in paths.items()}, []
+    except (OSError, ImageError):  # the archive references files in place; they can move or change
+        return {}, [_prior_ignored("its files are no longer readable where they were ingested")]
+
+
+def _prior_ignored(why: str) -> Notice:
+    return Notice(code="prior-ignored", detail=f"The prior study was left out: {why}.")
+
+
+def _require_one_study(images: Sequence[_Image], files: list[QueryFile]) -> None:
+    uids = {image.facts.study_instance_uid for image in images if image.pixels is not None} - {None}
+    if len(uids) > 1:
+        message = f"Expected images of one study, found {len(uids)} StudyInstanceUIDs."
+        raise RequestError(message, "several-studies", files=_plain(files))
+
+
+def _require_prior(current: InstanceFacts, prior: InstanceFacts, files: list[QueryFile]) -> None:
+    message = None
+    if current.study_instance_uid is not None and current.study_instance_uid == prior.study_instance_uid:
+        message = "The prior study and the current study have the same StudyInstanceUID."
+    elif current.patient_id and prior.patient_id and current.patient_id != prior.patient_id:
+        message = "The prior study and the current study have different Patient IDs."
+    elif current.study_date and prior.study_date and current.study_date < prior.study_date:
+        message = "The prior study is dated after the current study."
+    if message:
+        raise RequestError(message, "bad-prior", files=_plain(files))
+
+
+def _raise_unusable(images: Sequence[_Image], files: list[QueryFile]) -> NoReturn:
+    refused = next((image.file for image in images if image.file.status == "refused"), None)
+    if refused is None or any(image.pixels is not None for image in images):
+        message = "Expected a frontal image among the usable files, found only lateral ones."
+        raise RequestError(message, "no-frontal-image", files=_plain(files))
+    raise RequestError(refused.detail or "", refused.reason or ImageError.slug, files=_plain(files))
+
+
+def _plain(files: list[QueryFile]) -> list[dict[str, Any]]:
+    return [file.model_dump() for file in files]

@@ -1,0 +1,244 @@
+"""Embedding: complete, resumable, safe to kill, safe to run twice, and no study costs another."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from index import Catalog, embed_pending, ingest_folder, migrate, open_catalog, pending_counts
+from index.tables import Embedding, EmbeddingFailure, Study
+from model.encoder import StudyImages
+from tests.conftest import WriteDicom
+from tests.fakes import FakeEncoder
+
+ROOT = Path(__file__).parents[1]
+
+
+def fill(catalog: Catalog, archive: Path, write_dicom: WriteDicom, studies: int) -> None:
+    """Studies of one patient in two, each with a report, some with a lateral."""
+    lines = ["accession_number,text"]
+    for number in range(studies):
+        about = {"study": f"1.2.3.{number}", "PatientID": f"P{number // 2}", "StudyDate": f"20200{number % 2 + 1}01"}
+        write_dicom(f"{number}.dcm", seed=number, **about)
+        if number % 3 == 0:
+            write_dicom(f"{number}l.dcm", seed=100 + number, ViewPosition="LL", **about)
+        lines.append(f"A{number},Report {number} of a chest.")
+    reports = archive.parent / "reports.csv"
+    reports.write_text("\n".join(lines))
+    ingest_folder(catalog, archive, reports, workers=0)
+
+
+def embeddings(catalog: Catalog) -> set[tuple[str, str, str, bytes]]:
+    with catalog.session() as session:
+        query = sa.select(Study.study_instance_uid, Embedding.kind, Embedding.source_hash, Embedding.vector)
+        rows = session.execute(query.join(Study, Study.id == Embedding.study_id)).all()
+    assert len(rows) == len(set(rows))
+    return {tuple(row) for row in rows}
+
+
+def failures(catalog: Catalog) -> list[tuple[str, str]]:
+    with catalog.session() as session:
+        query = sa.select(Study.study_instance_uid, EmbeddingFailure.reason)
+        return [tuple(row) for row in session.execute(query.join(Study, Study.id == EmbeddingFailure.study_id))]
+
+
+def test_every_study_and_report_is_embedded_once(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    fill(catalog, archive, write_dicom, 7)
+    assert pending_counts(catalog, encoder.fingerprint) == {"image": 7, "report": 7}
+    seen: list[tuple[int, int]] = []
+    summary = embed_pending(catalog, encoder, batch_size=3, progress=lambda done, total: seen.append((done, total)))
+    assert (summary.images, summary.reports, summary.failed.total()) == (7, 7, 0)
+    assert seen[-1] == (14, 14)
+    assert pending_counts(catalog, encoder.fingerprint) == {"image": 0, "report": 0}
+    before = embeddings(catalog)
+    assert len(before) == 14
+    again = embed_pending(catalog, encoder)
+    assert (again.images, again.reports) == (0, 0)
+    assert embeddings(catalog) == before
+
+
+def test_vectors_are_what_the_encoder_makes_of_the_slots(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    from index import study_slots
+    from model.image import read_radiograph
+
+    fill(catalog, archive, write_dicom, 2)
+    embed_pending(catalog, encoder)
+    slots = study_slots(catalog, "1.2.3.1")
+    assert set(slots) == {"current_frontal", "prior_frontal", "prior_lateral"}
+    images = {slot: encoder.transform(read_radiograph(path).pixels) for slot, path in slots.items()}
+    expected = encoder.encode_studies([StudyImages(**images)])[0].astype("<f4").tobytes()
+    assert ("1.2.3.1", "image", expected) in {(uid, kind, vector) for uid, kind, _, vector in embeddings(catalog)}
+
+
+def test_each_model_has_its_own_embeddings(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    fill(catalog, archive, write_dicom, 2)
+    embed_pending(catalog, encoder)
+    other = FakeEncoder(fingerprint="0" * 64)
+    assert pending_counts(catalog, other.fingerprint) == {"image": 2, "report": 2}
+    embed_pending(catalog, other)
+    with catalog.session() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Embedding)) == 8
+
+
+def test_changed_sources_are_embedded_again(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    fill(catalog, archive, write_dicom, 4)
+    embed_pending(catalog, encoder)
+    reports = archive.parent / "reports.csv"
+    reports.write_text("accession_number,text\nA3,Another report.\n")
+    # Study 0 is the prior of study 1: both become stale.
+    write_dicom("0.dcm", study="1.2.3.0", seed=0, PatientID="P0", StudyDate="20200101", Rows=20, Columns=96)
+    assert ingest_folder(catalog, archive, reports, workers=0).updated == 1
+    assert pending_counts(catalog, encoder.fingerprint) == {"image": 2, "report": 1}
+    summary = embed_pending(catalog, encoder)
+    assert (summary.images, summary.reports) == (2, 1)
+    assert len(embeddings(catalog)) == 8
+
+
+def test_a_study_without_an_image_any_more_loses_its_embedding(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    fill(catalog, archive, write_dicom, 3)
+    embed_pending(catalog, encoder)
+    (archive / "2.dcm").write_bytes(b"gone")
+    ingest_folder(catalog, archive, workers=0)
+    assert ("1.2.3.2", "image") not in {row[:2] for row in embeddings(catalog)}
+
+
+def test_a_file_that_vanished_or_changed_costs_only_its_study(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    for number in range(4):
+        write_dicom(f"{number}.dcm", study=f"1.2.3.{number}", seed=number, PatientID=f"P{number}")
+    ingest_folder(catalog, archive, workers=0)
+    (archive / "1.dcm").unlink()
+    write_dicom("2.dcm", study="1.2.3.2", seed=77, PatientID="P2")
+    summary = embed_pending(catalog, encoder)
+    assert summary.images == 2
+    assert summary.failed == {"file-missing": 1, "file-changed": 1}
+    assert sorted(failures(catalog)) == [("1.2.3.1", "file-missing"), ("1.2.3.2", "file-changed")]
+    # The changed file waits for its ingest; the vanished one may come back at any time.
+    assert pending_counts(catalog, encoder.fingerprint)["image"] == 1
+    ingest_folder(catalog, archive, workers=0)
+    write_dicom("1.dcm", study="1.2.3.1", seed=1, PatientID="P1")
+    assert embed_pending(catalog, encoder).images == 2
+    assert failures(catalog) == []
+
+
+class Poisoned(FakeEncoder):
+    """Fails on any batch that holds a study with a lateral; gives not-a-number for texts with a 2."""
+
+    def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
+        if any(study.current_lateral is not None for study in studies):
+            raise RuntimeError("cannot encode this")
+        return super().encode_studies(studies)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = super().encode_texts(texts)
+        vectors[["2" in text for text in texts]] = np.nan
+        return vectors
+
+
+def test_a_poisoned_study_costs_itself_and_not_its_batch(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom
+) -> None:
+    fill(catalog, archive, write_dicom, 5)
+    summary = embed_pending(catalog, Poisoned(), batch_size=4)
+    assert (summary.images, summary.reports) == (3, 4)
+    assert summary.failed == {"encoder-error": 2, "bad-embedding": 1}
+    assert embed_pending(catalog, Poisoned()).failed.total() == 0
+    summary = embed_pending(catalog, FakeEncoder(), retry_failed=True)
+    assert (summary.images, summary.reports, failures(catalog)) == (2, 1, [])
+
+
+class Broken(FakeEncoder):
+    def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
+        raise MemoryError("the device is full")
+
+
+def test_a_broken_encoder_is_raised_and_marks_no_whole_archive_as_failed(
+    sqlite_catalog: Catalog, archive: Path, write_dicom: WriteDicom
+) -> None:
+    fill(sqlite_catalog, archive, write_dicom, 20)
+    with pytest.raises(MemoryError):
+        embed_pending(sqlite_catalog, Broken(), batch_size=4)
+    assert len(failures(sqlite_catalog)) < 16
+
+
+def test_two_workers_at_once_give_no_duplicates_and_no_errors(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    fill(catalog, archive, write_dicom, 12)
+    errors: list[Exception] = []
+    start = threading.Barrier(3)
+
+    def work() -> None:
+        start.wait()
+        try:
+            embed_pending(catalog, FakeEncoder(), batch_size=2, workers=1)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(embeddings(catalog)) == 24
+
+
+def start_embedding(url: str, delay: float) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "ALTA_TEST_ENCODER_DELAY": str(delay), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.embed_slowly", url]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_three_times_and_started_again_gives_the_rows_of_an_unbroken_run(
+    tmp_path: Path, archive: Path, write_dicom: WriteDicom
+) -> None:
+    catalogs = []
+    for name in ("unbroken", "killed"):
+        url = f"sqlite:///{tmp_path / name}.db"
+        migrate(url)
+        catalogs.append(open_catalog(url))
+        fill(catalogs[-1], archive, write_dicom, 24)
+    unbroken, killed = catalogs
+    embed_pending(unbroken, FakeEncoder(), batch_size=3)
+    url = f"sqlite:///{tmp_path / 'killed'}.db"
+    moments = random.Random(20240301)
+    for _ in range(3):
+        process = start_embedding(url, delay=0.05)
+        assert process.stdout is not None
+        for _ in range(moments.randint(1, 3)):  # "started" is the first line, then one after every batch
+            process.stdout.readline()
+        # Anywhere in the next batch: a wait that never ends but by its timeout, not a sleep for something to happen.
+        deadline = time.monotonic() + moments.uniform(0, 0.08)
+        while time.monotonic() < deadline:
+            pass
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    assert 0 < len(embeddings(killed)) < len(embeddings(unbroken))
+    last = start_embedding(url, delay=0)
+    output, _ = last.communicate()
+    assert last.returncode == 0, output
+    assert embeddings(killed) == embeddings(unbroken)
+    for catalog in catalogs:
+        catalog.close()

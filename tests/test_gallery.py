@@ -1,0 +1,183 @@
+"""Searching the live generation."""
+
+import threading
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index import Catalog, Filters, Gallery, build_generation, embed_pending, ingest_folder
+from index.engines import FlatIndex
+from model.errors import EmptyIndex, InputError, ModelMismatch
+from tests.conftest import WriteDicom
+from tests.fakes import FakeEncoder
+from tests.test_generations import MODEL, add_embeddings, unit
+
+
+@pytest.fixture
+def gallery(catalog: Catalog, archive: Path, write_dicom: WriteDicom, tmp_path: Path) -> Gallery:
+    """Three patients with two studies each, years 2020 to 2025."""
+    lines = ["accession_number,text"]
+    for number in range(6):
+        write_dicom(
+            f"{number}.dcm",
+            study=f"1.2.3.{number}",
+            seed=number,
+            PatientID=f"P{number // 2}",
+            StudyDate=f"202{number}0615",
+            PatientSex="MFO"[number // 2],
+            PatientAge=f"0{30 + 10 * number}Y",
+            Modality="CR" if number % 2 else "DX",
+            ViewPosition=("PA", "AP", "LL")[number % 3],
+        )
+        lines.append(f"A{number},FINDINGS: Finding number{number}. IMPRESSION: Impression {number}.")
+    reports = tmp_path / "reports.csv"
+    reports.write_text("\n".join(lines))
+    ingest_folder(catalog, archive, reports, workers=0)
+    embed_pending(catalog, FakeEncoder())
+    build_generation(catalog, tmp_path / "generations", MODEL)
+    opened = Gallery(catalog, tmp_path / "generations")
+    opened.refresh()
+    return opened
+
+
+def found(gallery: Gallery, filters: Filters, top_k: int = 10) -> set[int]:
+    """Numbers of the studies that pass the filters."""
+    hits = gallery.search("report", unit(0, 1, 64)[0], top_k, filters)
+    return {int(hit.study.study_instance_uid.rpartition(".")[2]) for hit in hits}
+
+
+def test_a_text_finds_its_report(gallery: Gallery) -> None:
+    query = FakeEncoder().encode_texts(["Finding number3"])[0]
+    hits = gallery.search("report", query, 3, fingerprint=MODEL)
+    assert [hit.rank for hit in hits] == [1, 2, 3]
+    assert hits[0].study.accession_number == "A3"
+    assert hits[0].score > hits[1].score
+    assert isinstance(hits[0].score, float)
+    record = hits[0].study
+    assert (record.study_date, record.modality, record.views, record.sex, record.age) == (
+        date(2023, 6, 15),
+        "CR",
+        ("PA",),
+        "F",
+        60.0,
+    )
+    assert record.report is not None
+    assert (record.report.findings, record.report.impression) == ("Finding number3.", "Impression 3.")
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (Filters(), {0, 1, 2, 3, 4, 5}),
+        (Filters(modalities=("DX",)), {0, 2, 4}),
+        (Filters(modalities=("dx", "CR")), {0, 1, 2, 3, 4, 5}),
+        (Filters(views=("AP",)), {1, 4}),
+        (Filters(views=("frontal",)), {0, 1, 3, 4}),
+        (Filters(views=("lateral", "PA")), {0, 2, 3, 5}),
+        (Filters(sexes=("M", "f")), {0, 1, 2, 3}),
+        (Filters(date_from=date(2022, 6, 15)), {2, 3, 4, 5}),
+        (Filters(date_from=date(2021, 1, 1), date_to=date(2022, 12, 31)), {1, 2}),
+        (Filters(age_min=50, age_max=60), {2, 3}),
+        (Filters(exclude_studies=("1.2.3.0", "9.9")), {1, 2, 3, 4, 5}),
+        (Filters(exclude_patient_of=("1.2.3.2",)), {0, 1, 4, 5}),
+        (Filters(modalities=("DX",), views=("AP",), sexes=("O",)), {4}),
+        (Filters(modalities=("CT",)), set()),
+    ],
+)
+def test_filters(gallery: Gallery, filters: Filters, expected: set[int]) -> None:
+    assert found(gallery, filters) == expected
+
+
+def test_a_patient_can_be_left_out_by_key(gallery: Gallery, catalog: Catalog) -> None:
+    assert found(gallery, Filters(exclude_patients=(catalog.patient_key("P0"),))) == {2, 3, 4, 5}
+
+
+def test_filters_do_not_shorten_the_list(gallery: Gallery) -> None:
+    assert len(found(gallery, Filters(modalities=("DX",)), top_k=3)) == 3
+
+
+def test_the_order_is_that_of_exact_search_ties_included(catalog: Catalog, tmp_path: Path) -> None:
+    vectors = np.concatenate([np.repeat(unit(1, 3), 30, axis=0), unit(2, 60)])
+    add_embeddings(catalog, vectors)
+    build_generation(catalog, tmp_path / "g", MODEL)
+    gallery = Gallery(catalog, tmp_path / "g")
+    gallery.refresh()
+    for query in unit(3, 5):
+        naive = sorted(range(len(vectors)), key=lambda row: (-np.sum(vectors[row].astype(float) * query), row))
+        for top_k in (1, 7, 25, 40, 150):
+            hits = gallery.search("image", query, top_k)
+            assert [int(hit.study.study_instance_uid.rpartition(".")[2]) for hit in hits] == naive[:top_k]
+
+
+def test_before_the_first_generation_there_is_nothing_to_search(catalog: Catalog, tmp_path: Path) -> None:
+    gallery = Gallery(catalog, tmp_path)
+    gallery.refresh()
+    assert gallery.generation is None
+    with pytest.raises(EmptyIndex, match="alta index build"):
+        gallery.search("image", unit(1, 1)[0], 3)
+
+
+def test_a_kind_without_rows_is_empty(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 3))
+    build_generation(catalog, tmp_path, MODEL)
+    gallery = Gallery(catalog, tmp_path)
+    gallery.refresh()
+    with pytest.raises(EmptyIndex):
+        gallery.search("report", unit(1, 1)[0], 3)
+
+
+def test_queries_of_another_model_or_width_are_refused(gallery: Gallery) -> None:
+    with pytest.raises(ModelMismatch):
+        gallery.search("image", unit(1, 1, 64)[0], 3, fingerprint="0" * 64)
+    with pytest.raises(ModelMismatch):
+        gallery.search("image", unit(1, 1, 32)[0], 3)
+    with pytest.raises(InputError):
+        gallery.search("image", np.full(64, np.nan), 3)
+    with pytest.raises(InputError):
+        gallery.search("image", unit(1, 1, 64)[0], 0)
+
+
+def test_refresh_opens_a_newer_generation_and_searches_go_on_meanwhile(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 10))
+    build_generation(catalog, tmp_path, MODEL)
+    gallery = Gallery(catalog, tmp_path)
+    gallery.refresh()
+    errors: list[Exception] = []
+    stop = threading.Event()
+
+    def search() -> None:
+        while not stop.is_set():
+            try:
+                gallery.refresh()
+                assert len(gallery.search("image", unit(5, 1)[0], 5)) == 5
+            except Exception as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 5):
+        add_embeddings(catalog, unit(number, 5), first=10 * number)
+        build_generation(catalog, tmp_path, MODEL)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    gallery.refresh()
+    assert gallery.generation is not None
+    assert gallery.generation.image_rows == 30
+
+
+def test_the_engine_agrees_with_numpy_under_a_selector(tmp_path: Path) -> None:
+    vectors = unit(1, 200)
+    ids = np.arange(200) * 7 + 3
+    index = FlatIndex.of(ids, vectors)
+    index.write(tmp_path / "x.faiss")
+    among = ids[::13]
+    for query in unit(2, 5):
+        scores = vectors[::13].astype(float) @ query.astype(float)
+        expected = among[np.argsort(-scores)][:9]
+        hits = FlatIndex.read(tmp_path / "x.faiss").search(query, 9, np.append(among, 99999))
+        assert [study_id for study_id, _ in hits] == expected.tolist()

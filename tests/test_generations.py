@@ -1,0 +1,163 @@
+"""Generations: built beside the live one, checked, switched at once; their files can always be made again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from index import Catalog, Gallery, build_generation, live_generation
+from index.engines import FlatIndex
+from index.tables import Embedding, Generation, Patient, Study
+from model.errors import ArchiveError, EmptyIndex
+
+MODEL = "f" * 64
+
+
+def unit(seed: int, rows: int, width: int = 16) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def add_embeddings(catalog: Catalog, vectors: np.ndarray, kind: str = "image", first: int = 0) -> None:
+    """A study each, numbered from ``first``; studies that exist get another kind."""
+    with catalog.write() as session:
+        patient = session.scalar(sa.select(Patient)) or Patient(key="p")
+        session.add(patient)
+        for number, vector in enumerate(vectors, start=first):
+            uid = f"1.2.3.{number}"
+            study = session.scalar(sa.select(Study).where(Study.study_instance_uid == uid))
+            if study is None:
+                study = Study(study_instance_uid=uid, modality="CR", patient=patient)
+                session.add(study)
+                session.flush()
+            blob = vector.astype("<f4").tobytes()
+            session.add(
+                Embedding(study_id=study.id, kind=kind, model_fingerprint=MODEL, vector=blob, source_hash="0" * 64)
+            )
+
+
+def states(catalog: Catalog) -> list[str]:
+    with catalog.session() as session:
+        return list(session.scalars(sa.select(Generation.state).order_by(Generation.id)))
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("generation-*")}
+
+
+def test_a_generation_holds_both_kinds_and_goes_live(catalog: Catalog, tmp_path: Path) -> None:
+    assert live_generation(catalog) is None
+    add_embeddings(catalog, unit(1, 40))
+    add_embeddings(catalog, unit(2, 30), "report")
+    seen: list[tuple[int, int]] = []
+    info = build_generation(catalog, tmp_path / "g", MODEL, progress=lambda done, total: seen.append((done, total)))
+    assert (info.image_rows, info.report_rows, info.dimension, info.recall) == (40, 30, 16, 1.0)
+    assert live_generation(catalog) == info
+    assert seen[-1] == (70, 70)
+    assert files(tmp_path / "g") == {"generation-1-image.faiss", "generation-1-report.faiss"}
+
+
+def test_without_embeddings_there_is_nothing_to_build(catalog: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(EmptyIndex):
+        build_generation(catalog, tmp_path, MODEL)
+    assert states(catalog) == []
+
+
+def test_building_again_without_a_change_does_nothing(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 5))
+    first = build_generation(catalog, tmp_path, MODEL)
+    assert build_generation(catalog, tmp_path, MODEL) == first
+    assert states(catalog) == ["live"]
+
+
+def test_a_replaced_embedding_is_a_change(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 5))
+    build_generation(catalog, tmp_path, MODEL)
+    with catalog.write() as session:
+        last = session.scalars(sa.select(Embedding).order_by(Embedding.id.desc())).first()
+        assert last is not None
+        study_id = last.study_id
+        session.delete(last)
+        session.flush()
+        blob = unit(9, 1)[0].tobytes()
+        session.add(
+            Embedding(study_id=study_id, kind="image", model_fingerprint=MODEL, vector=blob, source_hash="1" * 64)
+        )
+    assert build_generation(catalog, tmp_path, MODEL).id == 2
+
+
+def test_the_last_two_generations_keep_their_files(catalog: Catalog, tmp_path: Path) -> None:
+    for number in range(4):
+        add_embeddings(catalog, unit(number, 3), first=3 * number)
+        build_generation(catalog, tmp_path, MODEL)
+    assert states(catalog) == ["retired", "retired", "retired", "live"]
+    assert files(tmp_path) == {"generation-3-image.faiss", "generation-4-image.faiss"}
+
+
+@pytest.mark.parametrize(("damage", "slug"), [("remove", "index-file-missing"), ("cut", "index-file-corrupt")])
+def test_a_damaged_file_is_named_and_built_again(catalog: Catalog, tmp_path: Path, damage: str, slug: str) -> None:
+    add_embeddings(catalog, unit(1, 5))
+    first = build_generation(catalog, tmp_path, MODEL)
+    path = tmp_path / "generation-1-image.faiss"
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-7])
+    gallery = Gallery(catalog, tmp_path)
+    with pytest.raises(ArchiveError, match="alta index build") as caught:
+        gallery.refresh()
+    assert caught.value.slug == slug
+    assert build_generation(catalog, tmp_path, MODEL).id == first.id + 1
+    gallery.refresh()
+    assert len(gallery.search("image", unit(1, 1)[0], 5)) == 5
+
+
+def test_a_build_that_fails_its_check_leaves_the_live_generation(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_embeddings(catalog, unit(1, 30))
+    first = build_generation(catalog, tmp_path, MODEL)
+    add_embeddings(catalog, unit(2, 30), first=30)
+    right = FlatIndex.of
+    # A wrong file: every vector under its neighbour's id.
+    monkeypatch.setattr(FlatIndex, "of", lambda ids, vectors: right(ids, np.roll(vectors, 1, axis=0)))
+    with pytest.raises(ArchiveError) as caught:
+        build_generation(catalog, tmp_path, MODEL)
+    assert caught.value.slug == "build-check-failed"
+    assert states(catalog) == ["live", "failed"]
+    assert live_generation(catalog) == first
+    assert files(tmp_path) == {"generation-1-image.faiss"}
+
+
+def test_vectors_that_cannot_be_searched_are_refused(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 3) * 2)
+    with pytest.raises(ArchiveError) as caught:
+        build_generation(catalog, tmp_path, MODEL)
+    assert caught.value.slug == "bad-embedding"
+
+
+def test_a_build_that_died_is_cleared_away(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 3))
+    with catalog.write() as session:
+        session.add(
+            Generation(
+                state="building",
+                model_fingerprint=MODEL,
+                engine="faiss-flat",
+                dimension=16,
+                image_rows=3,
+                image_max_id=3,
+                report_rows=0,
+                report_max_id=0,
+            )
+        )
+    (tmp_path / "generation-1-image.partial").write_bytes(b"half")
+    build_generation(catalog, tmp_path, MODEL)
+    assert states(catalog) == ["failed", "live"]
+    assert files(tmp_path) == {"generation-2-image.faiss"}
+
+
+def test_many_equal_vectors_pass_the_check(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, np.repeat(unit(1, 2), 40, axis=0))
+    assert build_generation(catalog, tmp_path, MODEL).recall == 1.0

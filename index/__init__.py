@@ -12,6 +12,7 @@ from .gallery import Filters, Gallery, Hit
 from .generations import GenerationInfo, build_generation, live_generation
 from .ingest import IngestSummary, ingest_folder, ingest_manifest
 from .progress import Progress
+from .refusals import RefusedFile, refusal_counts, refused_files
 from .reports import ReportText, parse_sections
 from .slots import arrange_slots
 from .studies import ReportRecord, StudyRecord, find_study, prior_slots, study_slots
@@ -27,6 +28,7 @@ __all__ = [
     "InstanceFacts",
     "Progress",
     "Refusal",
+    "RefusedFile",
     "ReportRecord",
     "ReportText",
     "StudyRecord",
@@ -44,5 +46,7 @@ __all__ = [
     "pending_counts",
     "prior_slots",
     "refusal",
+    "refusal_counts",
+    "refused_files",
     "study_slots",
 ]

@@ -12,25 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from model.encoder import StudyEncoder, StudyImages
 from model.errors import ImageError, InputError
 from model.image import read_radiograph
+from model.text import report_body
 
 from .catalog import Catalog
 from .progress import Progress
 from .slots import SLOTS
 from .studies import histories, slot_instances
 from .tables import IMAGE, KINDS, MATCHED, Embedding, EmbeddingFailure, Report, Study
-
-# model.encoder loads torch: seconds and hundreds of megabytes that the processes which only examine files (they
-# import this package too) must not pay.
-if TYPE_CHECKING:
-    from model.encoder import StudyEncoder, StudyImages
 
 __all__ = ["EmbedSummary", "embed_pending", "pending_counts"]
 
@@ -61,7 +58,7 @@ class _Task:
     text: str = ""
 
 
-_Input: TypeAlias = "StudyImages | str"
+_Input = StudyImages | str
 _Outcome = np.ndarray | InputError  # float32 (D,), or why there is none
 
 
@@ -79,7 +76,7 @@ def pending_counts(catalog: Catalog, fingerprint: str) -> dict[str, int]:
 
 def embed_pending(
     catalog: Catalog,
-    encoder: "StudyEncoder",
+    encoder: StudyEncoder,
     *,
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -113,16 +110,14 @@ def embed_pending(
 
 
 def _steps(
-    kind: str, encoder: "StudyEncoder"
+    kind: str, encoder: StudyEncoder
 ) -> tuple[Callable[[_Task], "_Input | InputError"], Callable[[Sequence[_Input]], np.ndarray]]:
     if kind == IMAGE:
         return lambda task: _read_images(task, encoder), encoder.encode_studies  # type: ignore[return-value]
     return lambda task: task.text, encoder.encode_texts  # type: ignore[return-value]
 
 
-def _read_images(task: _Task, encoder: "StudyEncoder") -> "StudyImages | InputError":
-    from model.encoder import StudyImages
-
+def _read_images(task: _Task, encoder: StudyEncoder) -> StudyImages | InputError:
     try:
         return StudyImages(**{slot: _read_image(*file, encoder) for slot, file in task.files.items()})
     except InputError as error:
@@ -132,7 +127,7 @@ def _read_images(task: _Task, encoder: "StudyEncoder") -> "StudyImages | InputEr
         return ImageError(f"{type(error).__name__}: {error}", "unreadable")
 
 
-def _read_image(path: Path, sha256: str, encoder: "StudyEncoder") -> np.ndarray:
+def _read_image(path: Path, sha256: str, encoder: StudyEncoder) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -265,12 +260,10 @@ def _report_tasks(session: Session, rows: Sequence[sa.Row[Study, str | None]]) -
     query = sa.select(Report).where(Report.study_id.in_(studies), Report.status == MATCHED)
     reports = {report.study_id: report for report in session.scalars(query)}
     found = [reports[study] for study in studies if study in reports]
-    return [_Task(report.study_id or 0, report.sha256, text=embedded_text(report)) for report in found]
-
-
-def embedded_text(report: Report) -> str:
-    """What of a report is encoded: findings and impression, which describe the images, else all of it."""
-    return "\n".join(section for section in (report.findings, report.impression) if section) or report.text
+    return [
+        _Task(report.study_id or 0, report.sha256, text=report_body(report.findings, report.impression, report.text))
+        for report in found
+    ]
 
 
 def _pending(kind: str, fingerprint: str) -> sa.Select[Study, str | None]:

@@ -197,23 +197,18 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor, present: Tensor, noise: Tensor | None = None) -> ImageTokens:
         """Encode the slots of a batch of studies.
 
-        images (B, S, 3, H, W) normalised; present (B, S) bool; noise (B, S, N) uniform: the patches with the
+        images (B, S, C, H, W) normalised, C 3 or, for grey, 1; present (B, S) bool; noise (B, S, N) uniform: the patches with the
         smallest noise are kept, None keeps all in reading order. S is a leading part of ``SLOTS``.
         """
         order, keep = self._choose_patches(images, noise)
         encoded = torch.ones_like(present) if self.encode_absent else present  # (B, S)
-        rows = encoded.flatten().nonzero().squeeze(1)  # (R,) of B * S
-        tokens = self._embed_kept(
-            images.flatten(0, 1)[rows],
-            present.flatten()[rows],
-            order.flatten(0, 1)[rows, :keep],
-        )
-        tokens = _to_compute_dtype(self._add_slots(tokens, rows % images.shape[1]))  # (R, 1 + K, D)
+        study, slot = encoded.nonzero(as_tuple=True)  # both (R,): the rows that are encoded
+        tokens = self._embed_kept(images, study, slot, order[study, slot, :keep], present[study, slot])
+        tokens = _to_compute_dtype(self._add_slots(tokens, slot))  # (R, 1 + K, D)
         for block in self.blocks:
             tokens = block(tokens)
         tokens = self.norm(tokens)
-        placed = tokens.new_zeros(encoded.numel(), *tokens.shape[1:]).index_copy(0, rows, tokens)
-        placed = placed.unflatten(0, encoded.shape)  # (B, S, 1 + K, D)
+        placed = tokens.new_zeros(*encoded.shape, *tokens.shape[1:]).index_put((study, slot), tokens)
         mask = torch.ones_like(order, dtype=torch.bool).scatter(2, order[:, :, :keep], False)
         return ImageTokens(placed[:, :, 0], placed[:, :, 1:], encoded, mask, order)
 
@@ -228,17 +223,21 @@ class ImageEncoder(nn.Module):
             return order, count
         return noise.argsort(dim=-1, stable=True), round(count * (1 - self.config.mask_ratio))
 
-    def _embed_kept(self, images: Tensor, present: Tensor, kept: Tensor) -> Tensor:
-        """images (R, 3, H, W), present (R,), kept (R, K) to position-aware patch tokens (R, K, D).
+    def _embed_kept(self, images: Tensor, study: Tensor, slot: Tensor, kept: Tensor, present: Tensor) -> Tensor:
+        """Position-aware tokens (R, K, D) of the patches ``kept`` (R, K) of the images at study, slot, present (R,).
 
-        Only kept patches are embedded: the convolution's stride is its kernel, so it is a matrix product.
+        Only kept patches are read and embedded: the convolution's stride is its kernel, so it is a matrix product. One
+        channel stands for three equal ones, whose weights add up.
         """
-        patches = F.pixel_unshuffle(images, self.config.patch).flatten(2).transpose(1, 2)  # (R, N, 3 * P * P)
-        patches = patches.gather(1, kept.unsqueeze(-1).expand(-1, -1, patches.shape[2]))  # (R, K, 3 * P * P)
-        weight = self.patch_embed.proj.weight.flatten(1)  # (D, 3 * P * P)
-        tokens = F.linear(patches, weight, self.patch_embed.proj.bias)
-        missing = self.missing_token[0][kept].to(tokens.dtype)
-        tokens = torch.where(present[:, None, None], tokens, missing)
+        size = self.config.patch
+        grid = images.unflatten(4, (-1, size)).unflatten(3, (-1, size))  # (B, S, C, rows, P, columns, P)
+        grid = grid.permute(0, 1, 3, 5, 2, 4, 6)  # (B, S, rows, columns, C, P, P), still a view
+        side = grid.shape[2]
+        patches = grid[study[:, None], slot[:, None], kept // side, kept % side].flatten(2)  # (R, K, C * P * P)
+        weight = self.patch_embed.proj.weight
+        weight = weight.sum(1) if images.shape[2] == 1 else weight
+        tokens = F.linear(patches, weight.flatten(1), self.patch_embed.proj.bias)
+        tokens = torch.where(present[:, None, None], tokens, self.missing_token[0][kept].to(tokens.dtype))
         return tokens + self.pos_embed[0, 1:][kept]
 
     def _add_slots(self, tokens: Tensor, slot: Tensor) -> Tensor:
@@ -384,8 +383,10 @@ class ALTA(nn.Module):
         self._initialise()
 
     def halve(self, target: Tensor) -> Tensor:
-        """Encoder input (B, 3, H, W) from the current frontal at target resolution (B, 3, 2H, 2W)."""
+        """Encoder input (B, C, H, W) from the current frontal at target resolution (B, C, 2H, 2W)."""
         size = (self.config.image.size, self.config.image.size)
+        if target.shape[-2:] == size:
+            return target
         return F.interpolate(target, size, mode="bicubic", antialias=True, align_corners=False)
 
     def _initialise(self) -> None:

@@ -6,17 +6,16 @@ Axes: B studies or texts, D embedding width.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from .alta import SLOTS
-from .checkpoint import Checkpoint, load_checkpoint
 from .image import ImageTransform
 
-__all__ = ["AltaEncoder", "StudyEncoder", "StudyImages", "load_encoder"]
+if TYPE_CHECKING:
+    from .alta_encoder import AltaEncoder
+
+__all__ = ["StudyEncoder", "StudyImages", "load_encoder"]
 
 
 @dataclass(frozen=True)
@@ -65,94 +64,21 @@ class StudyEncoder(Protocol):
         ...
 
 
-class AltaEncoder:
-    """ALTA encoders from a checkpoint, ready for inference; see ``StudyEncoder``."""
-
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        self.model = checkpoint.model.to(device).eval().requires_grad_(False)
-        self.tokenizer = checkpoint.tokenizer
-        self.transform = checkpoint.transform
-        self.provenance = checkpoint.provenance
-        self.fingerprint = checkpoint.fingerprint
-        self.dimension = checkpoint.model.config.embedding
-        self.context_length = checkpoint.tokenizer.context_length
-        self.device = device
-        self.dtype = dtype
-
-    def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
-        """(B, D). A lone current frontal is embedded as in the paper's evaluation: its own cls token; with more
-        images it is the mean over slots, as in training (see ``ALTAConfig.absent_slots``)."""
-        embeddings = np.empty((len(studies), self.dimension), np.float32)
-        alone = [number for number, study in enumerate(studies) if _is_lone_frontal(study)]
-        for rows, slots in (
-            (alone, 1),
-            (sorted(set(range(len(studies))) - set(alone)), len(SLOTS)),
-        ):
-            if rows:
-                images, present = _stack([studies[number].slots()[:slots] for number in rows])
-                embeddings[rows] = self._embed_images(images, present)
-        return embeddings
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        return _numpy(F.normalize(self._project_texts(texts), dim=-1))
-
-    def encode_prompts(self, prompts: Sequence[str]) -> np.ndarray:
-        return _numpy(F.normalize(self._project_texts(prompts).mean(0), dim=-1))
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return self.tokenizer.count(texts)
-
-    @torch.inference_mode()
-    def _embed_images(self, images: np.ndarray, present: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(images).to(self.device)[:, :, None].expand(-1, -1, 3, -1, -1)
-        with self._autocast():
-            tokens = self.model.image_encoder(pixels, torch.from_numpy(present).to(self.device))
-            return _numpy(self.model.image_encoder.embed_study(tokens))
-
-    @torch.inference_mode()
-    def _project_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        tokens = self.tokenizer(texts)
-        with self._autocast():
-            input_ids = torch.from_numpy(tokens.input_ids).to(self.device)
-            attention_mask = torch.from_numpy(tokens.attention_mask).to(self.device)
-            encoder = self.model.text_encoder
-            return encoder.project(encoder(input_ids, attention_mask)).float()
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-
-def load_encoder(path: Path, device: str = "auto", dtype: str = "auto") -> AltaEncoder:
+def load_encoder(path: Path, device: str = "auto", dtype: str = "auto") -> "AltaEncoder":
     """Encoders from a checkpoint folder.
 
     device: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1". dtype: "float32" (what "auto" means) or
     "bfloat16". Raises CheckpointError.
     """
+    # Only here is torch needed: whoever decodes files or serves without encoders starts without it.
+    import torch
+
+    from .alta_encoder import AltaEncoder
+    from .checkpoint import load_checkpoint
+
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     return AltaEncoder(
         load_checkpoint(path),
         chosen,
         torch.bfloat16 if dtype == "bfloat16" else torch.float32,
     )
-
-
-def _is_lone_frontal(study: StudyImages) -> bool:
-    return [slot is not None for slot in study.slots()] == [True, False, False, False]
-
-
-def _stack(
-    studies: list[tuple[np.ndarray | None, ...]],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images (B, S, H, W), zeros where absent, and present (B, S) bool."""
-    side = next(slot.shape[0] for slot in studies[0] if slot is not None)
-    images = np.zeros((len(studies), len(studies[0]), side, side), np.float32)
-    present = np.zeros(images.shape[:2], bool)
-    for row, slots in enumerate(studies):
-        for column, slot in enumerate(slots):
-            if slot is not None:
-                images[row, column], present[row, column] = slot, True
-    return images, present
-
-
-def _numpy(values: torch.Tensor) -> np.ndarray:
-    return values.float().cpu().numpy()

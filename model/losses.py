@@ -27,8 +27,8 @@ __all__ = [
 class TrainingBatch:
     """One batch of studies.
 
-    target (B, 3, 2H, 2W): the current frontal at the decoder's resolution; others (B, S - 1, 3, H, W): the
-    other three slots; present (B, S) bool; input_ids, attention_mask, masked_input_ids (B, T); labels (B, T) with
+    target (B, C, 2H, 2W): the current frontal at the decoder's resolution, C 3 or, for grey, 1; others
+    (B, S - 1, C, H, W): the other three slots; present (B, S) bool; input_ids, attention_mask, masked_input_ids (B, T); labels (B, T) with
     -100 where nothing is predicted; noise (B, S, N) uniform, chooses the kept patches.
     """
 
@@ -75,7 +75,7 @@ def alta_losses(model: ALTA, batch: TrainingBatch, local_group: int | None = Non
     local_group: studies that are contrasted with one another in the local loss, whose cost grows with their square;
     None is the whole batch. The paper's is the 24 studies of one GPU.
     """
-    images = torch.cat([model.halve(batch.target)[:, None], batch.others], 1)  # (B, S, 3, H, W)
+    images = torch.cat([model.halve(batch.target)[:, None], batch.others], 1)  # (B, S, C, H, W)
     image = model.image_encoder(images, batch.present, batch.noise)
     text = model.text_encoder(batch.input_ids, batch.attention_mask)
     masked = model.text_encoder(
@@ -135,8 +135,9 @@ def local_similarity(
 def image_reconstruction_loss(painted: Tensor, target: Tensor, removed: Tensor) -> Tensor:
     """Mean squared error on the removed patches; each target patch is normalised by its own mean and variance.
 
-    painted (B, N, p * p * 3), target (B, 3, side * p, side * p), removed (B, N) bool.
+    painted (B, N, p * p * 3), target (B, C, side * p, side * p), removed (B, N) bool.
     """
+    target = target.expand(-1, 3, -1, -1)
     side = round(painted.shape[1] ** 0.5)
     p = target.shape[-1] // side
     patches = target.unflatten(3, (side, p)).unflatten(2, (side, p))  # (B, 3, rows, p, columns, p)

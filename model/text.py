@@ -64,7 +64,7 @@ class ReportTokenizer:
         return ids if len(ids) <= self.context_length else [*ids[: self.context_length - 1], ids[-1]]
 
 
-def report_body(findings: str, impression: str, text: str = "") -> str:
+def report_body(findings: str | None, impression: str | None, text: str = "") -> str:
     """What of a report is encoded: findings and impression, as in the published training tables.
 
     Indication and comparison say why and against what, not what is seen. A report without recognised sections

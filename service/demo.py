@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from index import build_generation, embed_pending, ingest_folder, migrate, open_catalog
-from model.encoder import AltaEncoder, load_encoder
+from model.alta_encoder import AltaEncoder
+from model.encoder import load_encoder
 from model.errors import AltaError
 from model.simulation import SimulatedStudy, simulate_studies, write_cohort, write_dicom
 

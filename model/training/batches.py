@@ -79,8 +79,8 @@ class BatchMaker:
         )
         masked_input_ids, labels = self._mask(input_ids, draw)
         return TrainingBatch(
-            target=target.expand(-1, 3, -1, -1),
-            others=others.expand(-1, -1, 3, -1, -1),
+            target=target,
+            others=others,
             present=torch.from_numpy(present),
             input_ids=input_ids,
             attention_mask=attention_mask,

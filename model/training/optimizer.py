@@ -56,7 +56,7 @@ def make_optimizer(model: ALTA, optim: OptimConfig) -> torch.optim.AdamW:
             "weight_decay": 0.0,
         },  # biases, norms and scales
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=optim.betas)
+    return torch.optim.AdamW(groups, lr=0.0, betas=optim.betas, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, optim: OptimConfig) -> None:

@@ -117,14 +117,16 @@ def refused(
     limit: Annotated[int, typer.Option(min=1, help="Rows shown.")] = 50,
 ) -> None:
     """Files that were not taken in, each with its reason."""
-    from index import open_catalog, refused_files
+    from index import open_catalog, refusal_counts, refused_files
 
     settings = _settings()
     catalog = open_catalog(settings.catalog_url)
     table = Table("reason", "file", "detail", title=f"Refused files in {_shown(settings)}")
     for row in refused_files(catalog, reason=reason, limit=limit):
-        table.add_row(row.reason, str(row.path), row.detail)
+        table.add_row(row.reason, row.path, row.detail)
     console.print(table)
+    counts = ", ".join(f"{slug} {count}" for slug, count in refusal_counts(catalog).most_common())
+    console.print(f"In all: {counts or 'none'}.")
     catalog.close()
 
 

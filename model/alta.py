@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 SLOTS = ("current_frontal", "current_lateral", "prior_frontal", "prior_lateral")
-LENGTH_GROUP = 16  # texts that are padded to one length
+LENGTH_GROUP = 32  # texts that are padded to one length
 
 
 @dataclass(frozen=True)

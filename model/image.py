@@ -68,10 +68,12 @@ class ImageTransform:
     def place(self, pixels: np.ndarray) -> np.ndarray:
         """Resize and crop: (height, width) in 0..1 to (crop, crop) float32 in 0..1."""
         height, width, top, left = self.geometry(*pixels.shape)
+        y, x = pixels.shape[0] / height, pixels.shape[1] / width  # px of the original in one of the resized picture
         picture = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        square = np.asarray(picture)[top : top + self.crop, left : left + self.crop]
-        return np.clip(square, 0, 1)  # bicubic overshoots at edges
+        # Only the crop is computed: a strip of one pixel's height would be resized to billions of pixels.
+        box = (left * x, top * y, (left + self.crop) * x, (top + self.crop) * y)
+        square = picture.resize((self.crop, self.crop), Image.Resampling.BICUBIC, box)
+        return np.clip(np.asarray(square), 0, 1)  # bicubic overshoots at edges
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Encoder input: (height, width) in 0..1 to (crop, crop) float32, zero mean and unit variance."""
@@ -82,7 +84,7 @@ def read_radiograph(source: bytes | Path) -> Radiograph:
     """Decode a DICOM, JPEG or PNG file, recognised by its content and never by its name.
 
     Raises ImageError with a slug: empty-file, not-an-image, too-many-pixels, truncated, no-pixel-data,
-    multi-frame, unsupported-photometric, unsupported-transfer-syntax, undecodable, blank-image.
+    no-transfer-syntax, multi-frame, unsupported-photometric, unsupported-transfer-syntax, undecodable, blank-image.
     """
     data = source.read_bytes() if isinstance(source, Path) else source
     if not data:
@@ -217,10 +219,12 @@ def _to_unit_range(values: np.ndarray, inside: np.ndarray | None, windowed: bool
 def _decode_picture(data: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # large sizes, which are checked here, and odd palettes and chunks
             opened = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
             _require_reasonable_size(opened.height, opened.width)
             picture = ImageOps.exif_transpose(opened)
+            if not picture.mode.startswith("I"):
+                picture = picture.convert("L")
     except UnidentifiedImageError:
         raise ImageError("Expected a DICOM, JPEG or PNG file; the content is none of them.") from None
     except Image.DecompressionBombError as error:
@@ -231,7 +235,7 @@ def _decode_picture(data: bytes) -> np.ndarray:
         raise ImageError(f"The picture cannot be decoded: {error}.", "truncated") from error
     if picture.mode.startswith("I"):  # 16-bit PNG: raw detector values, stretched as in DICOM without a window
         return _to_unit_range(np.asarray(picture).astype(np.float32), None, windowed=False)
-    pixels = np.asarray(picture.convert("L"), dtype=np.float32) / 255
+    pixels = np.asarray(picture, dtype=np.float32) / 255
     if pixels.min() == pixels.max():
         raise ImageError("Every pixel of the image has the same value.", "blank-image")
     return pixels

@@ -34,9 +34,10 @@ class ReportTokenizer:
 
     def __init__(self, vocabulary: Path, context_length: int) -> None:
         try:
-            tokens = vocabulary.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise CheckpointError(f"{vocabulary}: the vocabulary cannot be read: {error.strerror}.") from error
+            # Not splitlines: a token may be one of Unicode's other line separators.
+            tokens = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{vocabulary}: the vocabulary cannot be read: {error}.") from error
         if missing := [token for token in SPECIAL_TOKENS if token not in tokens]:
             raise CheckpointError(f"{vocabulary}: expected a BERT vocabulary; {', '.join(missing)} missing.")
         self.vocabulary = tokens
@@ -84,16 +85,19 @@ def train_vocabulary(texts: Iterable[str], size: int, folder: Path) -> Path:
     """Learn a WordPiece vocabulary of at most ``size`` tokens and write ``vocab.txt``.
 
     Every printable ASCII character is in it alone and as a continuation, so no ordinary text gives [UNK].
+    The same texts give the same file.
     """
-    alphabet = [chr(code) for code in range(33, 127)]
     trainer = BertWordPieceTokenizer(lowercase=True)
+    texts = list(texts)
+    ascii_characters = {chr(code).lower() for code in range(33, 127)}
+    characters = {c for text in texts for c in trainer.normalize(text) if not c.isspace()} | ascii_characters
+    alphabet = [*sorted(characters), *(f"##{c}" for c in sorted(characters))]
+    # Left to itself the trainer numbers continuations in the order of a hash table, another one every time, and then
+    # breaks ties by those numbers; only special tokens are numbered as given.
     trainer.train_from_iterator(
-        texts, vocab_size=size - 2 * len(alphabet), initial_alphabet=alphabet, special_tokens=list(SPECIAL_TOKENS),
-        show_progress=False,
+        texts, vocab_size=size, special_tokens=[*SPECIAL_TOKENS, *alphabet], show_progress=False,
     )  # fmt: skip
-    learned = sorted(trainer.get_vocab().items(), key=lambda item: item[1])
-    tokens = list(dict.fromkeys([token for token, _ in learned] + alphabet + [f"##{c}" for c in alphabet]))
-    tokens = [token for token in tokens if not any(c.isupper() for c in token) or token in SPECIAL_TOKENS]
+    tokens = [token for token, _ in sorted(trainer.get_vocab().items(), key=lambda item: item[1])]
     path = folder / "vocab.txt"
     path.write_text("\n".join(tokens) + "\n", encoding="utf-8")
     return path

@@ -74,6 +74,8 @@ def train(
     vocabulary = train_vocabulary(bodies, config.model.text.vocabulary, output)
     tokenizer = ReportTokenizer(vocabulary, config.model.text.context_length)
 
+    # Plain attention in bfloat16 as it stands; the default widens it to float32 first.
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     config = _with_vocabulary(config, len(tokenizer.vocabulary))
     torch.manual_seed(config.seed)
     model = ALTA(config.model)

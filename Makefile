@@ -1,0 +1,51 @@
+# Two commands matter: `make demo` shows the product, `make test` proves it. Both install what they need into .venv.
+PYTHON ?= python3
+SERVE ?= 1
+PORT ?= 8000
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check bench openapi clean
+
+demo: .venv/installed
+	$(BIN)/alta demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/installed-test
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/installed-check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.parity --vectors tests/data/parity/small
+
+openapi: .venv/installed
+	$(BIN)/python -m service.export_openapi > docs/openapi.json
+
+clean:
+	rm -rf .venv data/demo
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "The venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-test: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
+	@touch $@
+
+.venv/installed-check: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[test,check]'
+	@touch $@

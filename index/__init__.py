@@ -11,6 +11,7 @@ from .embed import EmbedSummary, embed_pending, pending_counts
 from .gallery import Filters, Gallery, Hit
 from .generations import GenerationInfo, build_generation, live_generation
 from .ingest import IngestSummary, ingest_folder, ingest_manifest
+from .pairs import Pairs, read_pairs
 from .progress import Progress
 from .refusals import RefusedFile, refusal_counts, refused_files
 from .reports import ReportText, parse_sections
@@ -26,6 +27,7 @@ __all__ = [
     "Hit",
     "IngestSummary",
     "InstanceFacts",
+    "Pairs",
     "Progress",
     "Refusal",
     "RefusedFile",
@@ -45,6 +47,7 @@ __all__ = [
     "parse_sections",
     "pending_counts",
     "prior_slots",
+    "read_pairs",
     "refusal",
     "refusal_counts",
     "refused_files",

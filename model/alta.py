@@ -197,8 +197,8 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor, present: Tensor, noise: Tensor | None = None) -> ImageTokens:
         """Encode the slots of a batch of studies.
 
-        images (B, S, C, H, W) normalised, C 3 or, for grey, 1; present (B, S) bool; noise (B, S, N) uniform: the patches with the
-        smallest noise are kept, None keeps all in reading order. S is a leading part of ``SLOTS``.
+        images (B, S, C, H, W) normalised, C 3 or, for grey, 1; present (B, S) bool; noise (B, S, N) uniform: the
+        patches with the smallest noise are kept, None keeps all in reading order. S is a leading part of ``SLOTS``.
         """
         order, keep = self._choose_patches(images, noise)
         encoded = torch.ones_like(present) if self.encode_absent else present  # (B, S)

@@ -79,8 +79,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         model = ALTA(ALTAConfig(image=image, text=text, **architecture))
         transform = ImageTransform(**config["image_transform"])
         provenance = Provenance(**config["provenance"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}/config.json does not describe an ALTA model: {error}.") from error
+    except Exception as error:  # numbers that make no network break it in many ways
+        raise CheckpointError(f"{folder}/config.json does not describe an ALTA model: {error!r}.") from error
+    if transform.crop != image.size:
+        raise CheckpointError(f"{folder}/config.json: images of {transform.crop} px for a model of {image.size} px.")
     _load_weights(model, folder / "model.safetensors")
     tokenizer = ReportTokenizer(folder / "vocab.txt", text.context_length)
     if len(tokenizer.vocabulary) != text.vocabulary:
@@ -107,6 +109,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}/config.json cannot be read: {error}.") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CheckpointError(f"{folder}/config.json: expected format {FORMAT}, found {config!r:.80}.")
+    if missing := sorted({"architecture", "image_transform", "provenance"} - config.keys()):
+        raise CheckpointError(f"{folder}/config.json: missing {', '.join(missing)}.")
     return config
 
 

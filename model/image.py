@@ -5,6 +5,7 @@ encoder input through an ``ImageTransform`` whose constants travel with the chec
 """
 
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,17 +177,51 @@ def _require_single_grey_frame(dataset: pydicom.Dataset) -> None:
 def _decode_stored(dataset: pydicom.Dataset) -> np.ndarray:
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
+        if syntax.is_compressed:
+            _require_honest_codestream(dataset)
         return dataset.pixel_array
+    except ImageError:
+        raise
     except NotImplementedError as error:
         raise ImageError(
             f"Transfer syntax {syntax.name} is not supported.",
             "unsupported-transfer-syntax",
         ) from error
-    except Exception as error:  # every decoder has its own kinds
-        if not syntax.is_compressed:
+    except BaseException as error:  # every decoder has its own kinds; one in Rust panics, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        wanted = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("BitsAllocated") or 0)
+        if not syntax.is_compressed and len(dataset.PixelData) * 8 < wanted:
             raise ImageError(f"The pixel data are incomplete: {error}.", "truncated") from error
         message = f"{syntax.name} pixel data cannot be decoded: {error}."
         raise ImageError(message, "undecodable") from error
+
+
+def _require_honest_codestream(dataset: pydicom.Dataset) -> None:
+    """Decoders allocate what the compressed frame says it needs: 60000 x 60000 px fit in a file of a kilobyte."""
+    size = _codestream_size(pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1))
+    if size and (size[0] > dataset.Rows or size[1] > dataset.Columns or size[2] != 1):
+        raise ImageError(
+            f"Expected {dataset.Rows} rows, {dataset.Columns} columns and 1 component as in the header; the compressed"
+            f" frame has {size[0]}, {size[1]} and {size[2]}.",
+            "undecodable",
+        )
+
+
+def _codestream_size(frame: bytes) -> tuple[int, int, int] | None:
+    """(rows, columns, components) of a JPEG, JPEG-LS or JPEG 2000 codestream; None where its header is not found."""
+    start = frame.find(b"\xff\x4f\xff\x51")  # ISO/IEC 15444-1 A.5.1: SOC, SIZ
+    if start >= 0:
+        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+        return bottom - top, right - left, *struct.unpack_from(">H", frame, start + 40)
+    place = 2
+    while frame[place : place + 1] == b"\xff":
+        marker = frame[place + 1]
+        # ITU-T T.81 B.2.2 and T.87 C.2.2: SOF; C4, C8 and CC are other segments.
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            return struct.unpack_from(">HHB", frame, place + 5)
+        place += 2 + int.from_bytes(frame[place + 2 : place + 4]) if marker != 0xFF else 1
+    return None
 
 
 def _padding_mask(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 Axes: B studies, S slots, N patches, K kept patches, P patches of all slots of a study, W words, T tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +29,8 @@ class TrainingBatch:
     """One batch of studies.
 
     target (B, C, 2H, 2W): the current frontal at the decoder's resolution, C 3 or, for grey, 1; others
-    (B, S - 1, C, H, W): the other three slots; present (B, S) bool; input_ids, attention_mask, masked_input_ids (B, T); labels (B, T) with
-    -100 where nothing is predicted; noise (B, S, N) uniform, chooses the kept patches.
+    (B, S - 1, C, H, W): the other three slots; present (B, S) bool; input_ids, attention_mask, masked_input_ids (B, T);
+    labels (B, T) with -100 where nothing is predicted; noise (B, S, N) uniform, chooses the kept patches.
     """
 
     target: Tensor
@@ -55,9 +56,9 @@ class Losses:
     text_embedding: Tensor  # (B, E)
     painted: Tensor  # (B, N, values of a target patch)
 
-    def total(self, local_weight: float = 1.0) -> Tensor:
-        local = local_weight * self.local_contrastive
-        return self.contrastive + local + self.image_reconstruction + self.text_reconstruction
+    def total(self, local_weight: float = 1.0, text_weight: float = 1.0) -> Tensor:
+        local, text = local_weight * self.local_contrastive, text_weight * self.text_reconstruction
+        return self.contrastive + local + self.image_reconstruction + text
 
     def by_name(self) -> dict[str, Tensor]:
         names = (
@@ -69,8 +70,15 @@ class Losses:
         return {name: getattr(self, name) for name in names}
 
 
-def alta_losses(model: ALTA, batch: TrainingBatch, local_group: int | None = None) -> Losses:
+def alta_losses(
+    model: ALTA,
+    batch: TrainingBatch,
+    local_group: int | None = None,
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+) -> Losses:
     """Forward pass and losses of one batch.
+
+    gather: brings the embeddings of all processes together for the contrastive loss, (B, E) to (all, E).
 
     local_group: studies that are contrasted with one another in the local loss, whose cost grows with their square;
     None is the whole batch. The paper's is the 24 studies of one GPU.
@@ -88,7 +96,7 @@ def alta_losses(model: ALTA, batch: TrainingBatch, local_group: int | None = Non
     text_embedding = model.text_encoder.embed_text(text)
     painted = model.image_decoder(image)
     return Losses(
-        contrastive=contrastive_loss(study_embedding, text_embedding, model.logit_scale),
+        contrastive=contrastive_loss(gather(study_embedding), gather(text_embedding), model.logit_scale),
         local_contrastive=_local_loss(model, image, text, local_group or len(batch.present)),
         image_reconstruction=image_reconstruction_loss(painted, batch.target, image.mask[:, 0]),
         text_reconstruction=text_reconstruction_loss(model, masked, batch.labels),

@@ -24,7 +24,7 @@ from .app import create_app
 from .cli.console import progress_bar
 from .settings import Settings
 
-__all__ = ["run_demo"]
+__all__ = ["run_demo", "running"]
 
 ARCHIVE_SEED = 7  # the archive's patients; training used 1 and 2
 QUERY_SEED = 8  # the patient who comes to the door
@@ -40,7 +40,7 @@ def run_demo(console: Console, folder: Path, port: int, studies: int, keep_servi
     query, prior = _query_study()
     files = write_dicom(query, folder / "query")
     prior_files = write_dicom(prior, folder / "query") if prior else []
-    with _running(settings, encoder) as address:
+    with running(settings, encoder) as address:
         console.rule("Ask")
         with httpx.Client(base_url=address, timeout=60) as client:
             _ask(console, client, query, files, prior_files)
@@ -127,7 +127,7 @@ def _reply(response: httpx.Response) -> dict[str, Any]:
 
 
 @contextmanager
-def _running(settings: Settings, encoder: AltaEncoder) -> Iterator[str]:
+def running(settings: Settings, encoder: AltaEncoder) -> Iterator[str]:
     """The service on its real port, in a thread of this process."""
     app = create_app(settings, encoder=encoder)
     config = uvicorn.Config(app, host=settings.host, port=settings.port, access_log=False, log_level="warning")

@@ -22,7 +22,7 @@ __all__ = ["BatchMaker"]
 
 
 class BatchMaker:
-    """Makes the batch of a step from the step's number and the run's seed alone."""
+    """Makes a batch from rows and a seed alone."""
 
     def __init__(
         self,
@@ -30,22 +30,19 @@ class BatchMaker:
         tokenizer: ReportTokenizer,
         config: ALTAConfig,
         transform: ImageTransform,
-        seed: int,
         one_section: float,  # share of texts cut to one section
-        augmentation: float | None = 1.0,
     ) -> None:
         self.studies = studies
         self.tokenizer = tokenizer
         self.config = config
         self.transform = transform
-        self.seed = seed
         self.one_section = one_section
-        self.augmentation = augmentation
 
-    def __call__(self, step: int, rows: np.ndarray) -> TrainingBatch:
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        chance = random.Random(self.seed * 1_000_003 + step)
-        frontal_change, lateral_change = self._augmentations(len(rows), draw)
+    def __call__(self, rows: np.ndarray, seed: int, augmentation: float | None) -> TrainingBatch:
+        """The studies at ``rows``; ``augmentation`` is the strength of the affine part, None shows them as they are."""
+        draw = torch.Generator().manual_seed(seed)
+        chance = random.Random(seed)
+        frontal_change, lateral_change = _augmentations(len(rows), draw, augmentation)
         prior = self.studies.prior[rows]
         known = np.where(prior >= 0, prior, 0)
         has_lateral = self.studies.has_lateral
@@ -89,11 +86,6 @@ class BatchMaker:
             noise=torch.rand(len(rows), len(SLOTS), self.config.image.patches, generator=draw),
         )
 
-    def _augmentations(self, count: int, draw: torch.Generator) -> tuple[Augmentation | None, Augmentation | None]:
-        if self.augmentation is None:
-            return None, None
-        return draw_augmentation(count, draw, self.augmentation), draw_augmentation(count, draw, self.augmentation)
-
     def _pictures(self, source: np.ndarray, rows: np.ndarray, change: Augmentation | None) -> Tensor:
         pixels = torch.from_numpy(np.asarray(source[rows])).float()[:, None] / 255  # (B, 1, side, side)
         return ((change(pixels) if change else pixels) - self.transform.mean) / self.transform.std
@@ -113,3 +105,12 @@ class BatchMaker:
         chosen = (torch.rand(input_ids.shape, generator=draw) < self.config.text.mask_ratio) & ~special
         masked = torch.where(chosen, self.tokenizer.mask_id, input_ids)
         return masked, torch.where(chosen, input_ids, -100)
+
+
+def _augmentations(
+    count: int, draw: torch.Generator, strength: float | None
+) -> tuple[Augmentation | None, Augmentation | None]:
+    """One for the frontal images of a study, one for the lateral ones."""
+    if strength is None:
+        return None, None
+    return draw_augmentation(count, draw, strength), draw_augmentation(count, draw, strength)

@@ -1,10 +1,11 @@
 """A training run, written down: one TOML file makes one checkpoint."""
 
-import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from ..alta import ALTAConfig, ImageConfig, TextConfig
 from ..checkpoint import Provenance
@@ -74,9 +75,11 @@ def read_config(path: Path) -> TrainConfig:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingConfigError(f"{path}: cannot be read: {error.strerror}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of TOML or of UTF-8
         raise TrainingConfigError(f"{path}: not TOML: {error}.") from error
-    model = dict(content.pop("model", {}))
+    model = content.pop("model", {})
+    if not isinstance(model, dict):
+        raise TrainingConfigError(f"{path}: model: expected a table, found {model!r}.")
     parts = {
         "image": _build(ImageConfig, model.pop("image", {}), path, "model.image"),
         "text": _build(TextConfig, model.pop("text", {}), path, "model.text"),
@@ -91,16 +94,35 @@ def read_config(path: Path) -> TrainConfig:
             content[name] = _build(kind, content[name], path, name)
     if "provenance" in content:
         content["provenance"] = _build(Provenance, content["provenance"], path, "provenance")
-    return _build(TrainConfig, content, path, "top level")
+    config: TrainConfig = _build(TrainConfig, content, path, "top level")
+    if config.optim.batch > config.data.studies:
+        raise TrainingConfigError(
+            f"{path}: optim.batch is {config.optim.batch}, data.studies {config.data.studies}; no batch can be filled."
+        )
+    if config.transform.crop != config.model.image.size:
+        raise TrainingConfigError(
+            f"{path}: transform.crop is {config.transform.crop} px, model.image.size {config.model.image.size};"
+            " they must be the same."
+        )
+    return config
 
 
 def _build(kind: type[Any], values: dict[str, Any], path: Path, where: str) -> Any:
-    known = {f.name for f in dataclasses.fields(kind)}
+    if not isinstance(values, dict):
+        raise TrainingConfigError(f"{path}: {where}: expected a table, found {values!r}.")
+    known = get_type_hints(kind)
     if unknown := sorted(values.keys() - known):
         raise TrainingConfigError(
             f"{path}: {where}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}."
         )
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    for key, value in values.items():
+        try:
+            TypeAdapter(known[key]).validate_python(value, strict=True)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise TrainingConfigError(f"{path}: {where}: {key} is {value!r}. {problem}.") from error
     try:
-        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        return kind(**values)
     except TypeError as error:
         raise TrainingConfigError(f"{path}: {where}: {error}.") from error

@@ -3,8 +3,6 @@
 Each step is a function of the configuration and the step's number, so a seed reproduces a run on one kind of machine.
 """
 
-import json
-import logging
 import math
 import queue
 import threading
@@ -26,12 +24,13 @@ from ..losses import TrainingBatch, alta_losses
 from ..text import ReportTokenizer, report_body, train_vocabulary
 from .batches import BatchMaker
 from .config import TrainConfig
+from .distributed import World, join_world
+from .journal import Journal
 from .optimizer import choose_trainable, make_optimizer, set_learning_rate
 from .studies import RenderedStudies, render_cohort
 
 __all__ = ["train"]
 
-log = logging.getLogger(__name__)
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's and ALTA's clamp
 LOG_EVERY = 50
 SAVE_EVERY = 250
@@ -53,77 +52,65 @@ def train(
     ``log.jsonl`` there gets one line of losses every fifty steps and one of validation figures with every save.
     ``resume`` continues from the last save of an interrupted run of the same configuration.
     """
+    world = join_world()
     output.mkdir(parents=True, exist_ok=True)
-    data, scale = config.data, config.model.image.target_scale
-    studies, validation = (
-        render_cohort(
-            cache,
-            seed,
-            count,
-            config.transform,
-            scale,
-            workers,
-            lambda *n: progress("rendering", *n),
-        )
-        for seed, count in (
-            (data.seed, data.studies),
-            (data.validation_seed, data.validation_studies),
-        )
-    )
-    bodies = [report_body(*parts) for parts in zip(studies.findings_text, studies.impression_text, strict=True)]
-    vocabulary = train_vocabulary(bodies, config.model.text.vocabulary, output)
-    tokenizer = ReportTokenizer(vocabulary, config.model.text.context_length)
+    going_on = resume and (output / STATE).exists()
+    if not world.leads:
+        world.wait()  # until rank 0 has rendered and learned the vocabulary
+    studies, validation = _cohorts(config, cache, workers, progress)
+    if world.leads:
+        if not going_on:
+            bodies = [report_body(*parts) for parts in zip(studies.findings_text, studies.impression_text, strict=True)]
+            train_vocabulary(bodies, config.model.text.vocabulary, output)
+        world.wait()
+    tokenizer = ReportTokenizer(output / "vocab.txt", config.model.text.context_length)
+    config = _with_vocabulary(config, len(tokenizer.vocabulary))
 
     # Plain attention in bfloat16 as it stands; the default widens it to float32 first.
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-    config = _with_vocabulary(config, len(tokenizer.vocabulary))
     torch.manual_seed(config.seed)
     model = ALTA(config.model)
     choose_trainable(model, config.optim)
     optimizer = make_optimizer(model, config.optim)
-    maker = BatchMaker(
-        studies,
-        tokenizer,
-        config.model,
-        config.transform,
-        config.seed,
-        data.one_section,
-        data.augmentation,
-    )
-    first = _restore(output / STATE, model, optimizer) if resume else 0
+    maker = BatchMaker(studies, tokenizer, config.model, config.transform, config.data.one_section)
+    first = _restore(output / STATE, model, optimizer) if going_on else 0
     started = time.monotonic()
-    with (output / "log.jsonl").open("a" if resume else "w") as journal:
-        for step, batch in enumerate(_prefetched(maker, config, first), start=first):
+    with Journal(output / "log.jsonl", world, going_on) as journal:
+        for step, batch in enumerate(_prefetched(maker, config, world, first), start=first):
             set_learning_rate(optimizer, step, config.optim)
-            values = train_step(model, optimizer, batch, config)
-            progress("training", step + 1, config.optim.steps)
-            last = step + 1 == config.optim.steps
-            if (step + 1) % LOG_EVERY == 0 or last:
-                entry = {
-                    "step": step + 1,
-                    "seconds": round(time.monotonic() - started, 1),
-                    **values,
-                }
-                print(json.dumps(entry), file=journal, flush=True)
-            if (step + 1) % SAVE_EVERY == 0 or last:
-                figures = validate(model, validation, tokenizer, config)
-                print(
-                    json.dumps({"step": step + 1, "validation": figures}),
-                    file=journal,
-                    flush=True,
-                )
-                provenance = config.provenance or Provenance(config.name, f"simulated cohort {data.seed}", "", "")
-                stored = torch.float16 if config.stored_dtype == "float16" else torch.float32
-                save_checkpoint(
-                    output,
-                    model,
-                    tokenizer.vocabulary,
-                    config.transform,
-                    provenance,
-                    stored,
-                )
-                _keep(output / STATE, model, optimizer, step + 1)
-                log.info("step %d: validation %s", step + 1, figures)
+            torch.manual_seed(_seed(config, step, world))  # dropout
+            values = train_step(model, optimizer, batch, config, world)
+            done = step + 1
+            if world.leads:
+                progress("training", done, config.optim.steps)
+            if done % LOG_EVERY == 0 or done == config.optim.steps:
+                journal.write({"step": done, "seconds": round(time.monotonic() - started, 1), **values})
+            if world.leads and (done % SAVE_EVERY == 0 or done == config.optim.steps):
+                journal.write({"step": done, "validation": validate(model, validation, tokenizer, config)})
+                _save(output, model, tokenizer, config)
+                _keep(output / STATE, model, optimizer, done)
+
+
+def _cohorts(
+    config: TrainConfig, cache: Path, workers: int, progress: Progress
+) -> tuple[RenderedStudies, RenderedStudies]:
+    data, scale = config.data, config.model.image.target_scale
+    training, validation = (
+        render_cohort(cache, seed, count, config.transform, scale, workers, lambda *n: progress("rendering", *n))
+        for seed, count in ((data.seed, data.studies), (data.validation_seed, data.validation_studies))
+    )
+    return training, validation
+
+
+def _save(output: Path, model: ALTA, tokenizer: ReportTokenizer, config: TrainConfig) -> None:
+    provenance = config.provenance or Provenance(config.name, f"simulated cohort {config.data.seed}", "", "")
+    stored = torch.float16 if config.stored_dtype == "float16" else torch.float32
+    save_checkpoint(output, model, tokenizer.vocabulary, config.transform, provenance, stored)
+
+
+def _seed(config: TrainConfig, step: int, world: World) -> int:
+    """Another one for every step and process, the same in every run."""
+    return (config.seed * 1_000_003 + step) * world.size + world.rank
 
 
 def _with_vocabulary(config: TrainConfig, size: int) -> TrainConfig:
@@ -139,6 +126,7 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batch: TrainingBatch,
     config: TrainConfig,
+    world: World,
 ) -> dict[str, float]:
     """One update; returns the losses, their sum and the gradient norm before clipping."""
     model.train()
@@ -148,13 +136,14 @@ def train_step(
         torch.autocast("cpu", torch.bfloat16, enabled=narrow),
         sdpa_kernel(SDPBackend.MATH),
     ):
-        losses = alta_losses(model, batch, config.optim.local_group)
-    total = losses.total(config.optim.local_weight)
+        losses = alta_losses(model, batch, config.optim.local_group, world.gather)
+    total = losses.total(config.optim.local_weight, world.share_of_mean(int((batch.labels != -100).sum())))
     if not torch.isfinite(total):
         raise FloatingPointError(f"The loss is {float(total.detach())}: {losses.by_name()}.")
     optimizer.zero_grad(set_to_none=True)
     total.backward()
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    world.average_gradients(learned)
     norm = nn.utils.clip_grad_norm_(learned, config.optim.clip_norm)
     optimizer.step()
     with torch.no_grad():
@@ -176,18 +165,10 @@ def validate(
 ) -> dict[str, float]:
     """Recall of the paired report on held-out patients, all patches visible, no augmentation."""
     model.eval()
-    maker = BatchMaker(
-        studies,
-        tokenizer,
-        config.model,
-        config.transform,
-        config.seed,
-        0.0,
-        augmentation=None,
-    )
+    maker = BatchMaker(studies, tokenizer, config.model, config.transform, one_section=0.0)
     images, texts = [], []
     for rows in np.array_split(np.arange(len(studies)), max(1, len(studies) // 50)):
-        batch = maker(0, rows)
+        batch = maker(rows, seed=0, augmentation=None)
         slots = torch.cat([model.halve(batch.target)[:, None], batch.others], 1)
         images.append(model.image_encoder.embed_study(model.image_encoder(slots, batch.present)))
         texts.append(model.text_encoder.embed_text(model.text_encoder(batch.input_ids, batch.attention_mask)))
@@ -223,25 +204,24 @@ def _keep(path: Path, model: ALTA, optimizer: torch.optim.Optimizer, step: int) 
 
 
 def _restore(path: Path, model: ALTA, optimizer: torch.optim.Optimizer) -> int:
-    """The step to go on with; 0 when nothing was saved yet."""
-    if not path.exists():
-        return 0
+    """The step to go on with."""
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
 
 
-def _prefetched(maker: BatchMaker, config: TrainConfig, first: int) -> Iterator[TrainingBatch]:
+def _prefetched(maker: BatchMaker, config: TrainConfig, world: World, first: int) -> Iterator[TrainingBatch]:
     """Batches made by one thread ahead of the step that uses them; an error there is raised here."""
     ready: queue.Queue[TrainingBatch | BaseException | None] = queue.Queue(maxsize=2)
 
     def make() -> None:
         try:
             for step, rows in islice(enumerate(_rows(config)), first, None):
-                ready.put(maker(step, rows))
+                augmentation = config.data.augmentation
+                ready.put(maker(world.share(rows), _seed(config, step, world), augmentation))
             ready.put(None)
-        except BaseException as error:  # the consumer raises it
+        except BaseException as error:
             ready.put(error)
 
     threading.Thread(target=make, daemon=True).start()

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -25,13 +26,18 @@ def train(
     workers: Annotated[int, typer.Option(help="Processes that render.")] = CORES,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
-    """Train encoders. The same configuration and seed give the same checkpoint on the same kind of machine."""
+    """Train encoders. The same configuration, seed and processes give the same checkpoint on the same kind of machine.
+
+    Several processes: torchrun --nproc-per-node 2 --no-python alta train CONFIG --output DIR
+    """
     from model.training import read_config
     from model.training import train as run
 
-    with staged_progress() as progress:
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    with staged_progress() if leads else nullcontext(lambda stage, done, total: None) as progress:
         run(read_config(config), output, cache, workers, progress, resume)
-    console.print(f"Encoders written to {output}; losses and validation in {output / 'log.jsonl'}.")
+    if leads:
+        console.print(f"Encoders written to {output}; losses and validation in {output / 'log.jsonl'}.")
 
 
 @evaluate.command("simulated")

@@ -1,0 +1,53 @@
+"""One process of a training world: ``python -m tests.one_of_two OUT`` under the environment of ``torchrun``."""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from model.losses import TrainingBatch, alta_losses
+from model.training.distributed import World, join_world
+
+from .tiny import tiny_model
+
+LOCAL_WEIGHT = 0.5
+
+
+def joined_batch(size: int = 6) -> TrainingBatch:
+    """Texts of unlike length, so that processes mask unlike numbers of words."""
+    draw = torch.Generator().manual_seed(3)
+    lengths = torch.randint(6, 20, (size, 1), generator=draw)
+    attention_mask = (torch.arange(20)[None] < lengths).long()
+    input_ids = torch.randint(5, 40, (size, 20), generator=draw) * attention_mask
+    masked = (torch.rand(size, 20, generator=draw) < 0.5) & attention_mask.bool()
+    return TrainingBatch(
+        target=torch.randn(size, 1, 64, 64, generator=draw),
+        others=torch.randn(size, 3, 1, 32, 32, generator=draw),
+        present=torch.ones(size, 4, dtype=torch.bool),
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        masked_input_ids=torch.where(masked, 4, input_ids),
+        labels=torch.where(masked, input_ids, -100),
+        noise=torch.rand(size, 4, 16, generator=draw),
+    )
+
+
+def rows_of(batch: TrainingBatch, rows: torch.Tensor) -> TrainingBatch:
+    return TrainingBatch(**{f.name: getattr(batch, f.name)[rows] for f in fields(TrainingBatch)})
+
+
+def gradients(batch: TrainingBatch, world: World, local_group: int) -> dict[str, torch.Tensor]:
+    model = tiny_model()
+    losses = alta_losses(model, batch, local_group, world.gather)
+    losses.total(LOCAL_WEIGHT, world.share_of_mean(int((batch.labels != -100).sum()))).backward()
+    world.average_gradients(model.parameters())
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    world = join_world()
+    share = rows_of(joined_batch(), world.share(torch.arange(6)))
+    torch.save(gradients(share, world, local_group=3), Path(sys.argv[1]) / f"{world.rank}.pt")
+    world.wait()

@@ -111,8 +111,8 @@ def load_cxr_bert(model: ALTA, folder: Path) -> None:
 
 def _check_text_config(text: TextConfig, folder: Path) -> None:
     try:
-        found = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
+        found = dict(json.loads((folder / "config.json").read_text()))
+    except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: config.json cannot be read: {error}.") from error
     pairs = {
         "vocab_size": text.vocabulary,

@@ -157,6 +157,24 @@ def test_an_image_means_another_thing_in_another_slot(swapped: list[int]) -> Non
     assert same(embed(model, images[:, swapped], ALL), embed(model, images, ALL))
 
 
+@pytest.mark.parametrize(
+    ("name", "index", "slots"),
+    [
+        ("view_embedding", 0, {"current_frontal", "prior_frontal"}),
+        ("view_embedding", 1, {"current_lateral", "prior_lateral"}),
+        ("temporal_embedding", 0, {"current_frontal", "current_lateral"}),
+        ("temporal_embedding", 1, {"prior_frontal", "prior_lateral"}),
+    ],
+)
+def test_every_slot_has_its_view_and_time(name: str, index: int, slots: set[str]) -> None:
+    model, images = tiny_model(), pictures(1, 4)
+    before = encode(model, images, ALL[:1]).cls[0]
+    with torch.no_grad():
+        getattr(model.image_encoder, name)[0, index, 0] += 3
+    after = encode(model, images, ALL[:1]).cls[0]
+    assert {slot for slot, a, b in zip(SLOTS, after, before, strict=True) if not same(a, b)} == slots
+
+
 def test_slots_are_encoded_each_on_its_own() -> None:
     model, images = tiny_model(), pictures(2, 4)
     other = images.clone()

@@ -301,7 +301,7 @@ def test_what_cannot_be_used_is_refused_by_name(name: str, number: int) -> None:
     assert slug(REFUSED[name][number]) == name
 
 
-@pytest.mark.parametrize("claimed", [(60_000, 60_000), (41, 48)])
+@pytest.mark.parametrize("claimed", [(20_000, 20_000), (41, 48)])
 def test_a_compressed_frame_that_claims_more_than_the_header_is_not_decoded(claimed: tuple[int, int]) -> None:
     dataset = pydicom.dcmread(io.BytesIO(compressed(JPEG2000Lossless)))
     frame = bytearray(get_frame(dataset.PixelData, 0, number_of_frames=1))

@@ -127,7 +127,9 @@ def test_local_loss_is_the_mean_over_groups_of_its_studies(rule: str, group: int
     model, data = tiny_model(rule), batch()
     scales = {name: getattr(model, name).detach() for name in (f"logit_scale_local{n}" for n in (1, 2, 3))}
     with torch.no_grad():
-        image = model.image_encoder(torch.cat([model.halve(data.target)[:, None], data.others], 1), data.present, data.noise)
+        image = model.image_encoder(
+            torch.cat([model.halve(data.target)[:, None], data.others], 1), data.present, data.noise
+        )
         hidden = model.text_encoder(data.input_ids, data.attention_mask).hidden
         patches, words = [], []
         for i in range(STUDIES):
@@ -228,11 +230,11 @@ def test_the_masked_report_is_read_with_the_images_and_the_contrasted_one_withou
 
 def test_grey_batches_have_the_losses_of_three_equal_channels() -> None:
     model, grey = tiny_model(), batch(channels=1)
-    colour = replace(
-        grey, target=grey.target.expand(-1, 3, -1, -1), others=grey.others.expand(-1, -1, 3, -1, -1)
-    )
+    colour = replace(grey, target=grey.target.expand(-1, 3, -1, -1), others=grey.others.expand(-1, -1, 3, -1, -1))
     expected = {name: value(loss) for name, loss in losses_of(model, colour).by_name().items()}
-    assert {name: value(loss) for name, loss in losses_of(model, grey).by_name().items()} == pytest.approx(expected, rel=1e-4)
+    assert {name: value(loss) for name, loss in losses_of(model, grey).by_name().items()} == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("rule", ["encoded", "ignored"])

@@ -59,7 +59,10 @@ def test_findings_and_impression_are_read_else_the_whole_text(parts: tuple[str |
     [
         ("Clear lungs. Normal heart.", ["Clear lungs.", "Normal heart."]),
         ("A nodule of 3.5 cm is seen. Stable.", ["A nodule of 3.5 cm is seen.", "Stable."]),
-        ("Effusion? Yes! (Small.) Then [left]. 50%. End", ["Effusion?", "Yes!", "(Small.) Then [left].", "50%.", "End"]),
+        (
+            "Effusion? Yes! (Small.) Then [left]. 50%. End",
+            ["Effusion?", "Yes!", "(Small.) Then [left].", "50%.", "End"],
+        ),
         ("One line\nthat goes on.\n\nA new paragraph", ["One line that goes on.", "A new paragraph"]),
         ("  ", []),
         ("", []),

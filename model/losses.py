@@ -107,17 +107,6 @@ def alta_losses(
     )
 
 
-def _encode_texts(model: ALTA, batch: TrainingBatch, context: Tensor) -> tuple[TextTokens, TextTokens]:
-    """The unmasked reports without the image, and the masked ones with it, in one pass."""
-    tokens = model.text_encoder(
-        torch.cat([batch.input_ids, batch.masked_input_ids]),
-        torch.cat([batch.attention_mask, batch.attention_mask]),
-        torch.cat([torch.zeros_like(context), context]),
-    )
-    halves = tokens.hidden.chunk(2)
-    return TextTokens(halves[0], batch.attention_mask), TextTokens(halves[1], batch.attention_mask)
-
-
 def contrastive_loss(study_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor) -> Tensor:
     """Symmetric cross-entropy over the batch (CLIP); both (B, E) of length 1, ``logit_scale`` in logs."""
     return _symmetric_cross_entropy(logit_scale.exp() * study_embedding @ text_embedding.T)

@@ -32,7 +32,8 @@ from index import (
     read_pairs,
     refused_files,
 )
-from model.encoder import StudyImages, load_encoder
+from model.alta_encoder import load_encoder
+from model.encoder import StudyImages
 from model.evaluation.metrics import Interval, bootstrap_auroc
 from model.evaluation.paired import evaluate_paired
 from model.image import read_radiograph

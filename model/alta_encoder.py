@@ -4,16 +4,18 @@ Axes: B studies or texts, S slots, D embedding width.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from .alta import SLOTS
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, load_checkpoint
 from .encoder import StudyImages
+from .errors import CheckpointError
 
-__all__ = ["AltaEncoder"]
+__all__ = ["AltaEncoder", "load_encoder"]
 
 
 class AltaEncoder:
@@ -62,6 +64,8 @@ class AltaEncoder:
 
     @torch.inference_mode()
     def _project_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        if not texts:
+            return torch.empty(0, self.dimension)
         tokens = self.tokenizer(texts)
         with self._autocast():
             input_ids = torch.from_numpy(tokens.input_ids).to(self.device)
@@ -71,6 +75,22 @@ class AltaEncoder:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def load_encoder(path: Path, device: str = "auto", dtype: str = "auto") -> AltaEncoder:
+    """Encoders from a checkpoint folder.
+
+    device: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1". dtype: "float32" (what "auto" means) or
+    "bfloat16". Raises CheckpointError.
+    """
+    widths = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype not in widths:
+        raise CheckpointError(f"Expected a dtype of {', '.join(widths)}; found {dtype!r}.")
+    try:
+        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        return AltaEncoder(load_checkpoint(path), chosen, widths[dtype])
+    except RuntimeError as error:
+        raise CheckpointError(f"The encoders cannot run on device {device!r}: {error}") from error
 
 
 def _is_lone_frontal(study: StudyImages) -> bool:

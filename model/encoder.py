@@ -1,21 +1,18 @@
-"""Inference: what the archive and the service need of a pair of encoders, and nothing else.
+"""What the archive and the service need of a pair of encoders, and nothing else. Without torch, so that whoever only
+decodes files starts at once.
 
 Axes: B studies or texts, D embedding width.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from .image import ImageTransform
 
-if TYPE_CHECKING:
-    from .alta_encoder import AltaEncoder
-
-__all__ = ["StudyEncoder", "StudyImages", "load_encoder"]
+__all__ = ["StudyEncoder", "StudyImages"]
 
 
 @dataclass(frozen=True)
@@ -62,23 +59,3 @@ class StudyEncoder(Protocol):
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before truncation, special tokens included."""
         ...
-
-
-def load_encoder(path: Path, device: str = "auto", dtype: str = "auto") -> "AltaEncoder":
-    """Encoders from a checkpoint folder.
-
-    device: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1". dtype: "float32" (what "auto" means) or
-    "bfloat16". Raises CheckpointError.
-    """
-    # Only here is torch needed: whoever decodes files or serves without encoders starts without it.
-    import torch
-
-    from .alta_encoder import AltaEncoder
-    from .checkpoint import load_checkpoint
-
-    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    return AltaEncoder(
-        load_checkpoint(path),
-        chosen,
-        torch.bfloat16 if dtype == "bfloat16" else torch.float32,
-    )

@@ -8,7 +8,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from index import Gallery, open_catalog
-from model.encoder import StudyEncoder, load_encoder
+from model.encoder import StudyEncoder
 
 from .deps import Resources
 from .errors import add_error_handlers
@@ -35,7 +35,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.worker_threads
-        loaded = encoder or load_encoder(settings.model_path, settings.device, settings.dtype)
+        loaded = encoder or _load(settings)
         catalog = open_catalog(settings.catalog_url)
         gallery = Gallery(catalog, settings.generations_dir)
         app.state.resources = Resources(settings, catalog, gallery, Inference(loaded))
@@ -62,3 +62,9 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         app.include_router(router)
     describe_problems(app)
     return app
+
+
+def _load(settings: Settings) -> StudyEncoder:
+    from model.alta_encoder import load_encoder  # torch, which the rest of the command line does not need
+
+    return load_encoder(settings.model_path, settings.device, settings.dtype)

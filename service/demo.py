@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import uvicorn
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from index import build_generation, embed_pending, ingest_folder, migrate, open_catalog
-from model.alta_encoder import AltaEncoder
-from model.encoder import load_encoder
+from model.alta_encoder import AltaEncoder, load_encoder
 from model.errors import AltaError
 from model.simulation import SimulatedStudy, simulate_studies, write_cohort, write_dicom
 
@@ -86,7 +86,7 @@ def _ask(
     console: Console, client: httpx.Client, query: SimulatedStudy, files: list[Path], prior_files: list[Path]
 ) -> None:
     console.print("\n[bold]1. Image to text.[/bold] Which reports fit this study (frontal, lateral and its prior)?")
-    console.print(f"[dim]What the simulator put there: {query.report.impression}[/dim]")
+    console.print(f"[dim]What the simulator put there: {escape(query.report.impression)}[/dim]")
     upload = [("files", (path.name, path.read_bytes(), "application/dicom")) for path in files]
     with_prior = upload + [("prior_files", (path.name, path.read_bytes(), "application/dicom")) for path in prior_files]
     reply = _reply(client.post("/v1/search/image-to-text", files=with_prior, data={"top_k": "3"}))
@@ -115,7 +115,7 @@ def _print_hits(console: Console, reply: dict[str, Any]) -> None:
         who = ", ".join(str(part) for part in (study["sex"], f"{study['age']:.0f} y") if part)
         label = f"{study['accession_number']}\n{study['study_date']}  {who}"
         text = "\n".join(part for part in (report.get("findings"), report.get("impression")) if part)
-        table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", label, text or "(no report)")
+        table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", label, escape(text) or "(no report)")
     console.print(table)
 
 

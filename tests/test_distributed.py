@@ -18,9 +18,9 @@ def test_two_gloo_processes_have_the_gradients_of_one_with_the_joined_batch(tmp_
         port = probe.getsockname()[1]
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
-        subprocess.Popen([sys.executable, "-m", "tests.one_of_two", str(tmp_path)], env={**environment, "RANK": str(rank)})
-        for rank in range(2)
-    ]  # fmt: skip
+        subprocess.Popen([sys.executable, "-m", "tests.one_of_two", str(tmp_path)], env=environment | {"RANK": rank})
+        for rank in ("0", "1")
+    ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     # Local groups are those of the two processes, rows 0, 2, 4 and 1, 3, 5.
     joined = rows_of(joined_batch(), torch.tensor([0, 2, 4, 1, 3, 5]))

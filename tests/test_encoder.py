@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.alta_encoder import AltaEncoder
-from model.encoder import StudyEncoder, StudyImages, load_encoder
+from model.alta_encoder import AltaEncoder, load_encoder
+from model.encoder import StudyEncoder, StudyImages
 from model.errors import CheckpointError
 from tests.tiny import PROVENANCE, TRANSFORM, tiny_images, tiny_model, write_tiny_checkpoint
 

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from benchmarks.parity import config_of
 from model.alta import ALTA
+from model.alta_encoder import load_encoder
 from model.checkpoint import load_checkpoint
-from model.encoder import StudyImages, load_encoder
+from model.encoder import StudyImages
 from model.image import ImageTransform
 from model.losses import TrainingBatch
 from model.published import published_names

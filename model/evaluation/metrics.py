@@ -35,9 +35,10 @@ def precision_at_k(similarity: np.ndarray, relevant: np.ndarray, k: int) -> np.n
 
 
 def hit_ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Rank, from 1, of the first relevant item of each query: (Q,)."""
+    """Rank, from 1, of the first relevant item of each query: (Q,); G + 1 where nothing is relevant."""
     order = np.argsort(-similarity, axis=1, kind="stable")
-    return np.take_along_axis(relevant, order, axis=1).argmax(axis=1) + 1
+    found = np.take_along_axis(relevant, order, axis=1)
+    return np.where(found.any(axis=1), found.argmax(axis=1), found.shape[1]) + 1
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:

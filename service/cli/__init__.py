@@ -4,11 +4,13 @@ import logging
 import sys
 
 import typer
+from rich.markup import escape
 
 from model.errors import AltaError
 
 from .archive import archive, db, embed, index, ingest
 from .console import console
+from .encoders import import_published
 from .serving import demo, serve
 from .training import evaluate, simulate, train
 
@@ -17,6 +19,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (demo, ingest, embed, serve, train, simulate):
     app.command()(command)
+app.command("import")(import_published)
 for name, group in (("index", index), ("archive", archive), ("evaluate", evaluate), ("db", db)):
     app.add_typer(group, name=name)
 
@@ -28,5 +31,5 @@ def main() -> None:
         app()
     except AltaError as error:
         console.stderr = True
-        console.print(f"[red]alta:[/red] {error.message}", soft_wrap=True)
+        console.print(f"[red]alta:[/red] {escape(error.message)}", soft_wrap=True)
         sys.exit(1)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ..settings import Settings
@@ -35,7 +36,7 @@ def ingest(
             summary = ingest_folder(catalog, source.absolute(), reports, progress=progress)
         else:
             summary = ingest_manifest(catalog, source.absolute(), progress=progress)
-    table = Table("files", "count", title=f"{source} -> {_shown(settings)}")
+    table = Table("files", "count", title=escape(f"{source} -> {_shown(settings)}"))
     table.add_row("accepted, new", str(summary.accepted))
     table.add_row("accepted, updated", str(summary.updated))
     table.add_row("unchanged since last time", str(summary.unchanged))
@@ -55,7 +56,7 @@ def embed(
 ) -> None:
     """Embed every study and report that has no current embedding. Kill it at any time; it goes on where it was."""
     from index import embed_pending, open_catalog
-    from model.encoder import load_encoder
+    from model.alta_encoder import load_encoder
 
     settings = _settings()
     catalog = open_catalog(settings.catalog_url)
@@ -121,9 +122,9 @@ def refused(
 
     settings = _settings()
     catalog = open_catalog(settings.catalog_url)
-    table = Table("reason", "file", "detail", title=f"Refused files in {_shown(settings)}")
+    table = Table("reason", "file", "detail", title=escape(f"Refused files in {_shown(settings)}"))
     for row in refused_files(catalog, reason=reason, limit=limit):
-        table.add_row(row.reason, row.path, row.detail)
+        table.add_row(row.reason, escape(row.path), escape(row.detail))
     console.print(table)
     counts = ", ".join(f"{slug} {count}" for slug, count in refusal_counts(catalog).most_common())
     console.print(f"In all: {counts or 'none'}.")
@@ -137,7 +138,7 @@ def upgrade() -> None:
 
     settings = _settings()
     migrate(settings.catalog_url)
-    console.print(f"The schema of {_shown(settings)} is up to date.")
+    console.print(f"The schema of {_shown(settings)} is up to date.", markup=False)
 
 
 def _settings() -> Settings:

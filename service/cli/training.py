@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..settings import DEMO_ENCODERS
+from model.errors import AltaError
+
+from ..settings import DEMO_ENCODERS, Settings
 from .console import console, progress_bar, staged_progress
 
 __all__ = ["evaluate", "simulate", "train"]
@@ -37,7 +39,7 @@ def train(
     with staged_progress() if leads else nullcontext(lambda stage, done, total: None) as progress:
         run(read_config(config), output, cache, workers, progress, resume)
     if leads:
-        console.print(f"Encoders written to {output}; losses and validation in {output / 'log.jsonl'}.")
+        console.print(f"Encoders written to {output}; losses and validation in {output / 'log.jsonl'}.", markup=False)
 
 
 @evaluate.command("simulated")
@@ -48,7 +50,7 @@ def simulated(
     workers: Annotated[int, typer.Option(help="Processes that render.")] = CORES,
 ) -> None:
     """Retrieval and zero-shot figures on simulated patients that no training has seen."""
-    from model.encoder import load_encoder
+    from model.alta_encoder import load_encoder
     from model.evaluation.simulated import evaluate_simulated
 
     encoder = load_encoder(model)
@@ -78,6 +80,28 @@ def simulated(
     print(json.dumps({"seed": seed, "studies": studies, **figures}))
 
 
+@evaluate.command("archive")
+def archive() -> None:
+    """Paired retrieval on the archive itself: how early a study's own report comes, against chance."""
+    from index import open_catalog, read_pairs
+    from model.checkpoint import read_fingerprint
+    from model.evaluation.paired import evaluate_paired
+
+    settings = Settings()
+    catalog = open_catalog(settings.catalog_url)
+    pairs = read_pairs(catalog, read_fingerprint(settings.model_path))
+    catalog.close()
+    if not pairs.texts:
+        raise AltaError("No study of the archive has both embeddings of these encoders. Next: alta embed")
+    result = evaluate_paired(pairs.images, pairs.reports, pairs.texts, pairs.patients)
+    table = Table("figure", "value (95 % interval)", "chance", title=f"{len(pairs.texts)} studies with a report")
+    for name, interval in result.figures.items():
+        table.add_row(name, str(interval), f"{result.chance[name]:.3f}")
+    console.print(table)
+    figures = {name: interval.as_list() for name, interval in result.figures.items()}
+    print(json.dumps({"studies": len(pairs.texts), "figures": figures, "chance": result.chance}))
+
+
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Receives dicom/, reports.csv, truth.jsonl and masks/.")],
     seed: Annotated[int, typer.Option(help="Names the cohort.")] = 7,
@@ -89,4 +113,6 @@ def simulate(
 
     with progress_bar("simulating") as progress:
         write_cohort(seed, studies, folder, size, lambda done: progress(done, studies))
-    console.print(f"{studies} studies in {folder}. Next: alta ingest {folder}/dicom --reports {folder}/reports.csv")
+    console.print(
+        f"{studies} studies in {folder}. Next: alta ingest {folder}/dicom --reports {folder}/reports.csv", markup=False
+    )

@@ -1,0 +1,36 @@
+"""``alta import``: published weights into a folder that the product serves."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import console
+
+__all__ = ["import_published"]
+
+
+def import_published(
+    weights: Annotated[Path, typer.Argument(help="ALTA.pth as its authors published it.")],
+    cxr_bert: Annotated[Path, typer.Option(help="The CXR-BERT folder, for its vocab.txt.")],
+    output: Annotated[Path, typer.Option(help="Folder that ALTA_MODEL_PATH will name.")],
+) -> None:
+    """Turn the published ALTA.pth into encoders that this product serves. Mind its licence: non-commercial."""
+    from model.alta import ALTA, ALTAConfig
+    from model.checkpoint import Provenance, save_checkpoint
+    from model.image import ImageTransform
+    from model.published import load_alta
+    from model.text import ReportTokenizer
+
+    config = ALTAConfig()
+    vocabulary = ReportTokenizer(cxr_bert / "vocab.txt", config.text.context_length).vocabulary
+    model = ALTA(config)
+    load_alta(model, weights)
+    provenance = Provenance(
+        name=f"ALTA, published weights ({weights.name})",
+        trained_on="MIMIC-CXR, by the authors of arXiv 2506.08990",
+        license="as its authors state; their code is CC-BY-NC",
+        notice="For research. Not for clinical use.",
+    )
+    save_checkpoint(output, model, vocabulary, ImageTransform(), provenance)
+    console.print(f"Encoders written to {output}. Next: ALTA_MODEL_PATH={output} alta embed", markup=False)

@@ -4,7 +4,7 @@ SERVE ?= 1
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench openapi clean
+.PHONY: demo test test-slow check bench openapi picture clean
 
 demo: .venv/installed
 	$(BIN)/alta demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
@@ -28,6 +28,12 @@ bench: .venv/installed
 
 openapi: .venv/installed
 	$(BIN)/python -m service.export_openapi > docs/openapi.json
+
+# The README's picture, from a running `make demo` and an installed Chromium.
+picture:
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --force-dark-mode --window-size=1180,960 \
+		--virtual-time-budget=15000 --screenshot=docs/images/answer.png \
+		'http://127.0.0.1:$(PORT)/#text=Large%20left%20pneumothorax.'
 
 clean:
 	rm -rf .venv data/demo

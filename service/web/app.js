@@ -98,3 +98,10 @@ fetch("v1/model")
   .then((response) => response.json())
   .then((model) => (document.getElementById("notice").textContent = model.notice))
   .catch(() => {});
+
+// A link can carry the question: /#text=large left pneumothorax. After the #, so that no server or proxy logs it.
+const asked = new URLSearchParams(location.hash.slice(1)).get("text");
+if (asked) {
+  document.getElementById("text").value = asked;
+  document.getElementById("by-text").requestSubmit();
+}

@@ -10,12 +10,14 @@ from fastapi import FastAPI
 from index import Gallery, open_catalog
 from model.encoder import StudyEncoder
 
+from .decoding import Decoder
 from .deps import Resources
 from .errors import add_error_handlers
 from .inference import Inference
 from .middleware import RequestFrame
 from .openapi import describe_problems
 from .routes import ROUTERS
+from .schemas import MAX_EXCLUDED
 from .settings import Settings
 
 __all__ = ["create_app"]
@@ -38,10 +40,13 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         loaded = encoder or _load(settings)
         catalog = open_catalog(settings.catalog_url)
         gallery = Gallery(catalog, settings.generations_dir)
-        app.state.resources = Resources(settings, catalog, gallery, Inference(loaded))
+        decoder = Decoder(settings.decode_workers)
+        decoder.warm_up()
+        app.state.resources = Resources(settings, catalog, gallery, Inference(loaded), decoder)
         try:
             yield
         finally:
+            decoder.close()
             catalog.close()
 
     app = FastAPI(
@@ -54,7 +59,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,  # names for generated clients
         # The body itself is limited in RequestFrame, which answers with a problem document.
-        form_limits={"max_files": settings.max_files, "max_fields": 1000},
+        form_limits={"max_files": settings.max_files, "max_fields": 3 * MAX_EXCLUDED},
     )
     app.add_middleware(RequestFrame, settings=settings)
     add_error_handlers(app)

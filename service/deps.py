@@ -7,16 +7,17 @@ from typing import Annotated
 
 from fastapi import Depends, File, Form, Request, UploadFile
 
-from index import Catalog, Filters, Gallery, GenerationInfo
+from index import Catalog, Filters, Gallery
 from model.errors import ArchiveError, EmptyIndex
 
+from .decoding import Decoder
 from .errors import RequestError
 from .inference import Inference
-from .schemas import Modality, SearchFilters, Sex, Uid, View, Years
+from .schemas import MAX_EXCLUDED, Modality, SearchFilters, Sex, Uid, View, Years
 from .settings import Settings
 from .uploads import QueryStudy, Upload, read_study
 
-__all__ = ["FormFilters", "FormTopK", "Resources", "ResourcesDep", "UploadedStudy"]
+__all__ = ["ExcludeOwnPatient", "FormFilters", "FormTopK", "Resources", "ResourcesDep", "UploadedStudy"]
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Resources:
     catalog: Catalog
     gallery: Gallery
     inference: Inference
+    decoder: Decoder
 
     def top_k(self, asked: int | None) -> int:
         top_k = self.settings.default_top_k if asked is None else asked
@@ -38,8 +40,8 @@ class Resources:
             )
         return top_k
 
-    def current_generation(self) -> GenerationInfo:
-        """The newest generation that can be opened. Raises EmptyIndex, ArchiveError."""
+    def refresh_gallery(self) -> None:
+        """Open the newest generation that can be opened. Raises EmptyIndex, ArchiveError."""
         try:
             self.gallery.refresh()
         except ArchiveError as error:
@@ -48,7 +50,6 @@ class Resources:
             log.warning("the live generation cannot be opened (%s); searching the one before", error.slug)
         if self.gallery.generation is None:
             raise EmptyIndex("No generation is live. Run `alta ingest`, `alta embed` and `alta index`.")
-        return self.gallery.generation
 
 
 def _resources(request: Request) -> Resources:
@@ -77,9 +78,15 @@ def _form_filters(
     age_min: Annotated[Years | None, Form(description="Youngest age at the study, in years.", examples=[40])] = None,
     age_max: Annotated[Years | None, Form(description="Oldest age at the study, in years.", examples=[70])] = None,
     exclude_patient_of: Annotated[
-        list[Uid] | None, Form(description="StudyInstanceUIDs in the archive: no study of their patients is a hit.")
+        list[Uid] | None,
+        Form(
+            max_length=MAX_EXCLUDED,
+            description="StudyInstanceUIDs in the archive: no study of their patients is a hit.",
+        ),
     ] = None,
-    exclude_study: Annotated[list[Uid] | None, Form(description="StudyInstanceUIDs that are no hits.")] = None,
+    exclude_study: Annotated[
+        list[Uid] | None, Form(max_length=MAX_EXCLUDED, description="StudyInstanceUIDs that are no hits.")
+    ] = None,
 ) -> Filters:
     """The form's flat spelling of ``SearchFilters``."""
     return SearchFilters(
@@ -96,6 +103,11 @@ def _form_filters(
 
 
 FormFilters = Annotated[Filters, Depends(_form_filters)]
+
+ExcludeOwnPatient = Annotated[
+    bool,
+    Form(description="No study of the query's own patient is a hit, where a DICOM header names the patient."),
+]
 
 Files = Annotated[list[UploadFile], File(description="DICOM, JPEG or PNG images of one study.")]
 PriorFiles = Annotated[list[UploadFile] | None, File(description="Images of an earlier study of the same patient.")]
@@ -123,6 +135,7 @@ def _uploaded_study(
         Upload("files", files, views or ()),
         Upload("prior_files", prior_files or (), prior_views or ()),
         resources.inference.encoder.transform,
+        resources.decoder,
         resources.catalog if find_prior else None,
     )
 

@@ -64,10 +64,15 @@ PROBLEMS: Mapping[str, ProblemType] = {
         422, "Not a greyscale image", "DICOM images must be MONOCHROME1 or MONOCHROME2."
     ),
     "unsupported-transfer-syntax": ProblemType(
-        422, "Unsupported compression", "No decoder for the transfer syntax. Send it uncompressed or as JPEG 2000."
+        422,
+        "Unsupported compression",
+        "No decoder for the transfer syntax, or it is Deflated. Send it uncompressed or as JPEG 2000.",
     ),
     "undecodable": ProblemType(422, "The image cannot be decoded", "The pixel data contradict the header or broke."),
     "too-many-pixels": ProblemType(422, "Too many pixels", "The image is far larger than any detector's."),
+    "decoder-crashed": ProblemType(
+        422, "The image ended its decoder", "The process that decoded the file broke down; the service did not."
+    ),
     "blank-image": ProblemType(422, "The image is blank", "Every pixel has the same value: nothing to search with."),
     "wrong-modality": ProblemType(
         422, "Not a radiograph", "Only projection radiographs (CR, DX and their kin) can be searched with."
@@ -76,6 +81,12 @@ PROBLEMS: Mapping[str, ProblemType] = {
         422, "Not a chest radiograph", "The DICOM header says that another body part was examined."
     ),
     "not-human": ProblemType(422, "Not a human patient", "The DICOM header names another species."),
+    "for-processing": ProblemType(
+        422,
+        "A raw detector image",
+        "The DICOM header says FOR PROCESSING. Send the image FOR PRESENTATION, which is the one that is read.",
+    ),
+    "bad-uid": ProblemType(422, "Not a DICOM UID", "UIDs are at most 64 digits and dots (PS3.5 9.1)."),
     # Requests
     "several-studies": ProblemType(
         422,

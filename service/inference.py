@@ -4,18 +4,16 @@ Axis: D embedding width.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from threading import Lock
 
 import numpy as np
 
 from model.encoder import StudyEncoder, StudyImages
+from model.prompts import PROMPT_SETS
 
 from .schemas import Notice
 
 __all__ = ["Inference"]
-
-PROMPT_CACHE_SIZE = 4096  # directions of D float32: a few megabytes at most
 
 
 class Inference:
@@ -24,7 +22,8 @@ class Inference:
     def __init__(self, encoder: StudyEncoder) -> None:
         self.encoder = encoder
         self._lock = Lock()
-        self._direction = lru_cache(PROMPT_CACHE_SIZE)(self._encode_prompts)
+        # Only of the built-in findings: a caller's texts may be about a patient and are not kept.
+        self._findings: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}  # by fingerprint and name
 
     def study(self, images: StudyImages) -> np.ndarray:
         """(D,) of length 1."""
@@ -36,9 +35,18 @@ class Inference:
         with self._lock:
             return self.encoder.encode_texts([text])[0]
 
-    def prompts(self, prompts: tuple[str, ...]) -> np.ndarray:
-        """(D,) of length 1 for a set of phrasings; kept, because the same ensembles are asked for again and again."""
-        return self._direction(prompts)
+    def prompts(self, prompts: Sequence[str]) -> np.ndarray:
+        """(D,) of length 1 for a set of phrasings."""
+        with self._lock:
+            return self.encoder.encode_prompts(prompts)
+
+    def finding(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The positive and the negative direction, each (D,) of length 1, of a built-in finding."""
+        key = self.encoder.fingerprint, name
+        if key not in self._findings:
+            pair = PROMPT_SETS[name]
+            self._findings[key] = self.prompts(pair.positive), self.prompts(pair.negative)
+        return self._findings[key]
 
     def length_warnings(self, texts: Sequence[str]) -> list[Notice]:
         """One warning for each text that is longer than the encoder reads."""
@@ -49,9 +57,3 @@ class Inference:
             for n, count in enumerate(counts, 1)
             if count > limit
         ]
-
-    def _encode_prompts(self, prompts: tuple[str, ...]) -> np.ndarray:
-        with self._lock:
-            direction = self.encoder.encode_prompts(prompts)
-        direction.setflags(write=False)
-        return direction

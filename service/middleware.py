@@ -63,7 +63,8 @@ class RequestFrame:
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         host = re.sub(r":\d+$", "", headers.get("host", "")).lower()
-        if "*" not in self._hosts and host not in self._hosts:
+        # /livez says nothing to protect, and a container's health check asks by whatever name it has.
+        if scope["path"] != "/livez" and "*" not in self._hosts and host not in self._hosts:
             response = problem_response(Request(scope), "unknown-host", "The Host header names another machine.")
             await response(scope, receive, send)
             return

@@ -2,6 +2,7 @@
 
 from datetime import date
 from typing import Annotated, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -11,6 +12,7 @@ from index import Filters, ReportRecord, StudyRecord
 from .errors import RequestError
 
 __all__ = [
+    "MAX_EXCLUDED",
     "Health",
     "Hit",
     "LabelScore",
@@ -21,6 +23,7 @@ __all__ = [
     "PairScore",
     "Problem",
     "PromptSet",
+    "Provenance",
     "Query",
     "QueryFile",
     "Report",
@@ -44,6 +47,8 @@ Sex = Literal["F", "M", "O"]
 Years = Annotated[int, Field(ge=0, le=150)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+MAX_EXCLUDED = 1000  # each becomes a parameter of one SQL statement
 
 EXAMPLE_UID = "2.25.297410839285610394857261049586730194857"
 
@@ -101,9 +106,13 @@ class SearchFilters(Message):
     age_min: Years | None = Field(default=None, description="Youngest age at the study, in years.", examples=[40])
     age_max: Years | None = Field(default=None, description="Oldest age at the study, in years.", examples=[70])
     exclude_patient_of: list[Uid] | None = Field(
-        default=None, description="StudyInstanceUIDs in the archive: no study of their patients is a hit."
+        default=None,
+        max_length=MAX_EXCLUDED,
+        description="StudyInstanceUIDs in the archive: no study of their patients is a hit.",
     )
-    exclude_study: list[Uid] | None = Field(default=None, description="StudyInstanceUIDs that are no hits.")
+    exclude_study: list[Uid] | None = Field(
+        default=None, max_length=MAX_EXCLUDED, description="StudyInstanceUIDs that are no hits."
+    )
 
     def for_index(self) -> Filters:
         """Raises RequestError: bad-filter."""
@@ -206,7 +215,7 @@ class Study(BaseModel):
             views=list(record.views),
             sex=record.sex,
             age=record.age,
-            image_url=f"/v1/studies/{record.study_instance_uid}/image",
+            image_url=f"/v1/studies/{quote(record.study_instance_uid, safe='')}/image",
         )
 
 
@@ -232,6 +241,9 @@ class SearchReply(BaseModel):
         examples=["5f" * 32], description="Names the encoders; scores of different ones cannot be compared."
     )
     generation: int = Field(examples=[7], description="Generation of the index that was searched.")
+    own_patient_excluded: bool = Field(
+        default=False, description="Whether the query's own patient was known and left out of the hits."
+    )
     hits: list[Hit] = Field(description="Best first. Fewer than top_k when the filters leave fewer.")
     warnings: list[Notice]
 
@@ -304,12 +316,23 @@ class ZeroShotReply(BaseModel):
     warnings: list[Notice]
 
 
+class Provenance(BaseModel):
+    """Where the encoders come from, as their checkpoint says."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    trained_on: str
+    license: str
+    notice: str = Field(description="What the encoders may be used for.")
+
+
 class ModelCard(BaseModel):
     fingerprint: str
     dimension: int = Field(description="Width of an embedding.")
     context_length: int = Field(description="Tokens of a text that are read, special tokens included.")
     findings: list[str] = Field(description="Names with built-in prompt ensembles.")
-    notice: str = Field(description="What the encoders may be used for.")
+    provenance: Provenance
     max_files: int
     max_upload_mb: int
     max_top_k: int

@@ -28,8 +28,12 @@ class Settings(BaseSettings):
     model_path: Path = Field(
         default=DEMO_ENCODERS, description="Folder of the encoders. Default: the shipped demo encoders."
     )
-    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
-    dtype: str = Field(default="auto", description="`auto`, `float32` or `bfloat16`.")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`."
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="`auto`, `float32` or `bfloat16`."
+    )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
@@ -38,8 +42,8 @@ class Settings(BaseSettings):
     )
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
-        description="Host names clients may use (JSON list, `*` for any). Empty: the names of this machine itself"
-        " when listening on loopback, else any.",
+        description="Host names clients may use (JSON list, `*` for any), `/livez` apart. Empty: the names of this"
+        " machine itself when listening on loopback, else any.",
     )
 
     max_upload_mb: int = Field(default=64, ge=1, description="Largest request body, all files together, in MiB.")
@@ -49,7 +53,13 @@ class Settings(BaseSettings):
     worker_threads: int = Field(
         default=8,
         ge=1,
-        description="Requests decoded, searched or rendered at once; each may hold one full-size image.",
+        description="Requests worked on at once; those with an image wait for a decoder in turn.",
+    )
+    decode_workers: int = Field(
+        default=2,
+        ge=0,
+        description="Processes that decode images, one each at once; a file that crashes one costs only that request."
+        " 0: decode in the service process, for tests.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe message logged."
@@ -77,10 +87,6 @@ class Settings(BaseSettings):
     @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_mb * 1024 * 1024
-
-    @property
-    def uses_demo_encoders(self) -> bool:
-        return self.model_path.resolve() == DEMO_ENCODERS
 
     @property
     def loopback_only(self) -> bool:

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 from fastapi import UploadFile
 
-from index import Catalog, Filters, InstanceFacts, arrange_slots, describe_dicom, prior_slots, refusal
+from index import Catalog, Filters, InstanceFacts, arrange_slots, prior_slots
+from index.slots import is_earlier
 from model.encoder import StudyImages
 from model.errors import ImageError
-from model.image import ImageTransform, decode_dicom, read_dicom, read_radiograph
+from model.image import ImageTransform
 
+from .decoding import Decoder, decode_archived, decode_upload
 from .errors import RequestError
 from .schemas import Notice, Query, QueryFile
 
@@ -45,11 +46,17 @@ class QueryStudy:
     images: StudyImages
     query: Query
     warnings: list[Notice]
+    own_studies: frozenset[str]  # StudyInstanceUIDs of the query and of what served as its prior
+    patients: frozenset[tuple[str, str]]  # Patient ID and issuer, as its headers have them
 
     def without_itself(self, filters: Filters) -> Filters:
-        """The query's own study is no news to who asks."""
-        uid = self.query.study_instance_uid
-        return filters if uid is None else replace(filters, exclude_studies=(*filters.exclude_studies, uid))
+        """The query's own study and its prior are no news to who asks."""
+        return replace(filters, exclude_studies=(*filters.exclude_studies, *sorted(self.own_studies)))
+
+    def without_its_patient(self, filters: Filters, catalog: Catalog) -> Filters:
+        """Also without any other study of the patient."""
+        keys = sorted(catalog.patient_key(patient, issuer) for patient, issuer in self.patients)
+        return replace(filters, exclude_patients=(*filters.exclude_patients, *keys))
 
 
 @dataclass
@@ -61,12 +68,14 @@ class _Image:
     pixels: np.ndarray | None = None  # encoder input, (crop, crop)
 
 
-def read_study(current: Upload, prior: Upload, transform: ImageTransform, catalog: Catalog | None) -> QueryStudy:
+def read_study(
+    current: Upload, prior: Upload, transform: ImageTransform, decoder: Decoder, catalog: Catalog | None
+) -> QueryStudy:
     """The study a client sent. Without prior files, its patient's prior study is looked for in ``catalog``.
 
     Raises RequestError: the slug of a refused file, several-studies, no-frontal-image, bad-view, bad-prior.
     """
-    images, prior_images = _read_all(current, transform), _read_all(prior, transform)
+    images, prior_images = _read_all(current, transform, decoder), _read_all(prior, transform, decoder)
     files = [image.file for image in (*images, *prior_images)]
     for study in (images, prior_images):
         _require_one_study(study, files)
@@ -77,6 +86,7 @@ def read_study(current: Upload, prior: Upload, transform: ImageTransform, catalo
     facts = _facts_of_study(slots)
     warnings: list[Notice] = []
     filled: dict[str, np.ndarray | None] = {}
+    own_studies: set[str | None] = set()
     source: Literal["uploaded", "archive"] | None = None
     if prior_images:
         chosen = {name.replace("current", "prior"): image for name, image in _arrange(prior_images).items()}
@@ -86,17 +96,26 @@ def read_study(current: Upload, prior: Upload, transform: ImageTransform, catalo
         else:
             warnings.append(_prior_ignored("it has no usable frontal image"))
     elif catalog is not None:
-        filled, archive_warnings = _archived_prior(prior_slots(catalog, facts), transform)
-        warnings += archive_warnings
-        source = "archive" if filled else None
+        try:
+            paths = prior_slots(catalog, facts)
+            archived = {name: decoder(decode_archived, path, transform) for name, path in paths.items()}
+        except (OSError, ImageError):  # the archive references files in place; they can move or change
+            archived = {}
+            warnings.append(_prior_ignored("its files are no longer readable where they were ingested"))
+        filled |= {name: image.pixels for name, image in archived.items()}
+        own_studies |= {image.study_instance_uid for image in archived.values()}
+        source = "archive" if archived else None
 
     _mark(slots, (*images, *prior_images))
     filled |= {name: image.pixels for name, image in slots.items()}
+    used = [image.facts for image in slots.values()]
+    own_studies |= {seen.study_instance_uid for seen in used}
+    patients = frozenset((seen.patient_id, seen.issuer or "") for seen in used if seen.patient_id)
     query = Query(study_instance_uid=facts.study_instance_uid, slots=sorted(filled), prior_source=source, files=files)
-    return QueryStudy(StudyImages(**filled), query, warnings)
+    return QueryStudy(StudyImages(**filled), query, warnings, frozenset(uid for uid in own_studies if uid), patients)
 
 
-def _read_all(upload: Upload, transform: ImageTransform) -> list[_Image]:
+def _read_all(upload: Upload, transform: ImageTransform, decoder: Decoder) -> list[_Image]:
     words = [word.strip().lower() for word in upload.views] or [""] * len(upload.files)
     if len(words) != len(upload.files):
         message = f"Expected one view for each of {len(upload.files)} `{upload.field}`, found {len(words)}."
@@ -105,22 +124,21 @@ def _read_all(upload: Upload, transform: ImageTransform) -> list[_Image]:
         known = ", ".join(word for word in VIEW_WORDS if word)
         raise RequestError(f"Expected views among {known}; found another word.", "bad-view")
     return [
-        _read(QueryFile(field=upload.field, position=position, status="unused"), file.file.read(), word, transform)
-        for position, (file, word) in enumerate(zip(upload.files, words, strict=True))
+        _read(
+            QueryFile(field=upload.field, position=place, status="unused"), file.file.read(), word, transform, decoder
+        )
+        for place, (file, word) in enumerate(zip(upload.files, words, strict=True))
     ]
 
 
-def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform) -> _Image:
+def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform, decoder: Decoder) -> _Image:
     # A picture says nothing about itself; position keeps the choice among several of a kind in the order sent.
     image = _Image(file, InstanceFacts(view=FRONTAL, instance_number=file.position))
     try:
-        if data[128:132] == b"DICM":
-            file.format = "dicom"
-            pixels = _read_dicom(image, data)
-        else:
-            pixels = read_radiograph(data).pixels
-            file.format = "picture"
-        image.pixels = transform(pixels)
+        found = decoder(decode_upload, data, transform)
+        file.format, image.facts, image.pixels = found.format, found.facts or image.facts, found.pixels
+        if found.refusal:
+            raise ImageError(found.refusal.message, found.refusal.slug)
     except ImageError as error:
         file.status, file.reason, file.detail = "refused", error.slug, error.message
     view = VIEW_WORDS[word]
@@ -131,15 +149,6 @@ def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform) ->
         file.view, file.view_position = image.facts.view, image.facts.view_position
         file.modality = image.facts.modality
     return image
-
-
-def _read_dicom(image: _Image, data: bytes) -> np.ndarray:
-    dataset = read_dicom(data)
-    image.facts = describe_dicom(dataset)
-    refused = refusal(dataset)
-    if refused is not None:
-        raise ImageError(refused.message, refused.slug)
-    return decode_dicom(dataset)
 
 
 def _arrange(images: Sequence[_Image]) -> dict[str, _Image]:
@@ -164,15 +173,6 @@ def _mark(slots: Mapping[str, _Image], images: Sequence[_Image]) -> None:
             image.file.detail = "Another image fills the slot of this view, or the view is unknown."
 
 
-def _archived_prior(
-    paths: Mapping[str, Path], transform: ImageTransform
-) -> tuple[dict[str, np.ndarray | None], list[Notice]]:
-    try:
-        return {name: transform(read_radiograph(path).pixels) for name, path in paths.items()}, []
-    except (OSError, ImageError):  # the archive references files in place; they can move or change
-        return {}, [_prior_ignored("its files are no longer readable where they were ingested")]
-
-
 def _prior_ignored(why: str) -> Notice:
     return Notice(code="prior-ignored", detail=f"The prior study was left out: {why}.")
 
@@ -190,8 +190,8 @@ def _require_prior(current: InstanceFacts, prior: InstanceFacts, files: list[Que
         message = "The prior study and the current study have the same StudyInstanceUID."
     elif current.patient_id and prior.patient_id and current.patient_id != prior.patient_id:
         message = "The prior study and the current study have different Patient IDs."
-    elif current.study_date and prior.study_date and current.study_date < prior.study_date:
-        message = "The prior study is dated after the current study."
+    elif is_earlier(current, prior):
+        message = "The prior study is later than the current study."
     if message:
         raise RequestError(message, "bad-prior", files=_plain(files))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from model.prompts import PROMPT_SETS, PromptPair
+from model.prompts import PROMPT_SETS
 
 from .errors import RequestError
 from .inference import Inference
@@ -25,6 +25,8 @@ LABEL_SCORE = (
     " whatever they are; uncalibrated: it orders the labels, it is no probability of disease"
 )
 
+MAX_PHRASES = 500  # seconds of encoding on a CPU, during which nobody else is served
+
 BUILT_IN: Mapping[str, str] = {name.casefold(): name for name in PROMPT_SETS}
 
 
@@ -36,6 +38,9 @@ def require_usable(request: ZeroShotRequest) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise RequestError(f"Expected every name once, found repeated: {', '.join(repeated)}.", "bad-prompts")
+    phrases = len(texts_of(request))
+    if phrases > MAX_PHRASES:
+        raise RequestError(f"Expected at most {MAX_PHRASES} phrases in all, found {phrases}.", "bad-prompts")
 
 
 def texts_of(request: ZeroShotRequest) -> tuple[str, ...]:
@@ -46,11 +51,10 @@ def texts_of(request: ZeroShotRequest) -> tuple[str, ...]:
 
 def score_pairs(inference: Inference, study: np.ndarray, prompts: Iterable[PromptSet]) -> list[PairScore]:
     """Each finding on its own. Without prompts: the built-in ensembles. study: (D,) of length 1."""
-    given = {prompt.name: PromptPair(tuple(prompt.positive), tuple(prompt.negative)) for prompt in prompts}
+    given = {p.name: (inference.prompts(p.positive), inference.prompts(p.negative)) for p in prompts}
     scores = []
-    for name, pair in (given or PROMPT_SETS).items():
-        positive = float(study @ inference.prompts(pair.positive))
-        negative = float(study @ inference.prompts(pair.negative))
+    for name, directions in (given or {name: inference.finding(name) for name in PROMPT_SETS}).items():
+        positive, negative = (float(study @ direction) for direction in directions)
         scores.append(
             PairScore(
                 name=name,
@@ -68,8 +72,8 @@ def score_labels(inference: Inference, study: np.ndarray, labels: list[str]) -> 
     cosines = []
     for label in labels:
         finding = BUILT_IN.get(label.casefold())
-        phrases = PROMPT_SETS[finding].positive if finding else (label,)
-        cosines.append(float(study @ inference.prompts(phrases)))
+        direction = inference.finding(finding)[0] if finding else inference.prompts((label,))
+        cosines.append(float(study @ direction))
     best = int(np.argmax(cosines))
     return [
         LabelScore(

@@ -115,7 +115,7 @@ def write_archive(folder: Path) -> None:
 
 
 def settings_for(folder: Path, **changes: object) -> Settings:
-    return Settings(data_dir=folder, **changes)
+    return Settings(**{"data_dir": folder, "decode_workers": 0, **changes})
 
 
 def serve(settings: Settings, encoder: FakeEncoder | None = None) -> TestClient:

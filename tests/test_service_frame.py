@@ -1,5 +1,6 @@
 """What surrounds every call: health, limits, privacy, headers, documents."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
+from model.checkpoint import Provenance
 from service import Settings, create_app, require_safe_exposure
 from service.export_openapi import document
 from tests.fakes import FakeEncoder
@@ -53,13 +55,22 @@ def test_not_ready_without_the_database(archive_folder: Path, monkeypatch: pytes
     assert "secret" not in ready.text
 
 
-def test_the_model_card_says_what_the_demo_encoders_are(client: TestClient) -> None:
+def test_the_model_card_describes_the_encoders(client: TestClient) -> None:
     card = client.get("/v1/model").json()
     assert card["fingerprint"] == "f" * 64
     assert (card["dimension"], card["context_length"]) == (64, 32)
-    assert "simulated" in card["notice"]
-    assert "Not for clinical use" in card["notice"]
     assert "Pneumothorax" in card["findings"]
+    assert card["provenance"]["trained_on"] == "unknown"
+    assert "Not for clinical use" in card["provenance"]["notice"]
+
+
+def test_the_model_card_and_the_page_show_where_the_encoders_come_from(archive_folder: Path) -> None:
+    encoder = FakeEncoder()
+    encoder.provenance = Provenance("demo", "simulated images", "Apache-2.0", "For demonstrations.")
+    with serve(settings_for(archive_folder), encoder) as client:
+        card = client.get("/v1/model").json()
+        assert "provenance.notice" in client.get("/assets/app.js").text
+    assert card["provenance"] == dataclasses.asdict(encoder.provenance)
 
 
 def test_the_service_stays_alive_while_the_encoder_works_and_encodes_one_request_at_a_time(
@@ -137,16 +148,20 @@ def test_answers_about_patients_are_not_stored_by_browsers(client: TestClient) -
 
 
 def test_a_page_that_rebinds_its_name_to_this_machine_is_not_answered(client: TestClient) -> None:
-    response = client.get("/livez", headers={"Host": "evil.example"})
+    response = client.get("/readyz", headers={"Host": "evil.example"})
     assert (response.status_code, response.json()["type"]) == (421, "/problems/unknown-host")
     for host in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
-        assert client.get("/livez", headers={"Host": host}).status_code == 200
+        assert client.get("/readyz", headers={"Host": host}).status_code == 200
+
+
+def test_a_health_check_may_use_any_name(client: TestClient) -> None:
+    assert client.get("/livez", headers={"Host": "evil.example"}).status_code == 200
 
 
 def test_host_names_can_be_set(archive_folder: Path) -> None:
     with serve(settings_for(archive_folder, allowed_hosts=("alta.hospital.example",))) as client:
-        assert client.get("/livez").status_code == 421
-        assert client.get("/livez", headers={"Host": "alta.hospital.example"}).status_code == 200
+        assert client.get("/readyz").status_code == 421
+        assert client.get("/readyz", headers={"Host": "alta.hospital.example"}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
@@ -175,6 +190,17 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_default_over_the_limit_is_refused() -> None:
     with pytest.raises(ValidationError, match="over max_top_k"):
         Settings(max_top_k=5, default_top_k=6)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
+def test_devices(device: str) -> None:
+    assert Settings(device=device).device == device
+
+
+@pytest.mark.parametrize("setting", [{"device": "gpu"}, {"device": "cuda:"}, {"dtype": "float16"}])
+def test_a_device_or_dtype_that_is_none_is_refused_at_once(setting: dict) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**setting)
 
 
 def test_every_setting_is_documented() -> None:

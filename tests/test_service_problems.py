@@ -34,6 +34,7 @@ FILES = [
     ([png()[:200]], "truncated", 422),
     ([Film(NEW, 1, modality="CT").dicom()], "wrong-modality", 422),
     ([Film(NEW, 1, body_part="HAND").dicom()], "not-a-chest-radiograph", 422),
+    ([Film(NEW, 1, extra={"PresentationIntentType": "FOR PROCESSING"}).dicom()], "for-processing", 422),
     ([Film(NEW, 1).dicom()[:-900]], "truncated", 422),
     ([Film(NEW, 1, extra={"PhotometricInterpretation": "RGB"}).dicom()], "unsupported-photometric", 422),
     ([Film(NEW, 1, extra={"NumberOfFrames": 2}).dicom()], "multi-frame", 422),
@@ -62,6 +63,7 @@ def test_when_every_file_is_refused_the_first_reason_counts_and_all_are_told(cli
     [
         Film(NEW, 1, date="20100101"),
         Film("1.2.9.2", 1, date="20300101"),
+        Film("1.2.9.2", 1, date="20200101", extra={"StudyTime": "120001"}),
         Film("1.2.9.2", 1, date="20100101", patient="P9"),
     ],
 )
@@ -113,6 +115,15 @@ def test_bad_filters(client: TestClient, filters: dict) -> None:
     response = client.post("/v1/search/text-to-image", json={"text": "a", "filters": filters})
     assert_problem(response, "bad-filter", 422)
     assert_problem(client.post(IMAGE_TO_TEXT, files=form(png()), data=filters), "bad-filter", 422)
+
+
+@pytest.mark.parametrize("name", ["exclude_study", "exclude_patient_of"])
+def test_a_list_of_exclusions_has_a_limit(client: TestClient, name: str) -> None:
+    filters = {name: ["1.2.3"] * 1001}
+    response = client.post("/v1/search/text-to-image", json={"text": "a", "filters": filters})
+    assert "1000" in assert_problem(response, "bad-filter", 422)["detail"]
+    response = client.post(IMAGE_TO_TEXT, files=form(png()), data=filters)
+    assert "1000" in assert_problem(response, "bad-filter", 422)["detail"]
 
 
 def test_an_unknown_filter_is_refused_rather_than_ignored(client: TestClient) -> None:

@@ -1,9 +1,14 @@
 """Searching by images and by text."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service_samples import A1, A2, B1, C1, FILMS, REPORTS, Film, form, jpeg, png
+from index import StudyRecord
+from service.schemas import Study
+from tests.service_samples import A1, A2, B1, C1, FILMS, REPORTS, Film, form, jpeg, png, serve, settings_for
 
 pytest_plugins = ["tests.service_fixtures"]
 
@@ -122,6 +127,50 @@ def test_the_query_study_itself_is_no_hit(client: TestClient) -> None:
     assert len(uids(reply)) == 3
 
 
+def test_the_querys_own_patient_is_left_out_of_the_hits_unless_asked_for(client: TestClient) -> None:
+    files = form(Film(NEW, 2, patient="P1", date="20240101").dicom())
+    reply = client.post("/v1/search/image-to-image", files=files).json()
+    assert set(uids(reply)) == {B1, C1}
+    assert reply["own_patient_excluded"] is True
+    every = {"exclude_own_patient": "false", "find_prior": "false"}
+    reply = client.post("/v1/search/image-to-image", files=files, data=every).json()
+    assert set(uids(reply)) == {A1, A2, B1, C1}
+    assert reply["own_patient_excluded"] is False
+
+
+def test_a_picture_names_no_patient_to_leave_out(client: TestClient) -> None:
+    reply = client.post("/v1/search/image-to-image", files=form(png())).json()
+    assert (len(reply["hits"]), reply["own_patient_excluded"]) == (4, False)
+
+
+def test_a_study_used_as_prior_is_no_hit(client: TestClient) -> None:
+    every = {"exclude_own_patient": "false"}
+    films = form(Film(NEW, 2, patient="P1", date="20240101").dicom())
+    reply = client.post("/v1/search/image-to-image", files=films, data=every).json()
+    assert (reply["query"]["prior_source"], set(uids(reply))) == ("archive", {A1, B1, C1})
+    films = form(png()) + form(FILMS[3].dicom(), field="prior_files")
+    reply = client.post("/v1/search/image-to-image", files=films, data=every).json()
+    assert (reply["query"]["prior_source"], set(uids(reply))) == ("uploaded", {A1, A2, C1})
+
+
+def test_the_generation_named_is_the_one_the_hits_came_from(archive_folder: Path, monkeypatch) -> None:
+    with serve(settings_for(archive_folder)) as client:
+        gallery = client.app.state.resources.gallery
+        answer = gallery.search_with_generation
+
+        def overtaken(*args):
+            generation, hits = answer(*args)
+            return replace(generation, id=77), hits
+
+        monkeypatch.setattr(gallery, "search_with_generation", overtaken)
+        assert client.post("/v1/search/text-to-image", json={"text": "a"}).json()["generation"] == 77
+
+
+def test_an_image_url_is_a_url_whatever_the_uid() -> None:
+    record = StudyRecord("1.2/../3?x", None, None, "DX", (), None, None, None, None, "key")
+    assert Study.of(record).image_url == "/v1/studies/1.2%2F..%2F3%3Fx/image"
+
+
 def test_an_uploaded_prior_study_fills_the_prior_slots(client: TestClient) -> None:
     files = form(Film(NEW, 2, patient="P9", date="20240101").dicom())
     prior = form(Film("1.2.9.2", 4, patient="P9", date="20230101").dicom(), field="prior_files")
@@ -142,7 +191,8 @@ def test_the_patients_prior_study_is_found_in_the_archive(client: TestClient) ->
 def test_an_archived_study_sent_again_gives_the_embedding_of_the_archive(client: TestClient) -> None:
     # A2's own row is not excluded when the header's UID is another: its archived prior makes the queries equal.
     films = [Film("1.2.9.3", film.cell, view=film.view, date=film.date).dicom() for film in FILMS[1:3]]
-    best = client.post("/v1/search/image-to-image", files=form(*films)).json()["hits"][0]
+    every = {"exclude_own_patient": "false"}
+    best = client.post("/v1/search/image-to-image", files=form(*films), data=every).json()["hits"][0]
     assert best["study"]["study_instance_uid"] == A2
     assert best["score"] == pytest.approx(1, abs=1e-5)
 

@@ -61,6 +61,22 @@ def test_a_label_named_like_a_finding_uses_its_ensemble(client: TestClient) -> N
     assert labels[0]["cosine"] == pytest.approx(pair["positive_cosine"])
 
 
+def test_texts_of_callers_are_not_kept(client: TestClient) -> None:
+    ask(client, {"labels": ["Mrs Secret's mass", "tube"]})
+    ask(client, {"prompts": [{"name": "a", "positive": ["Mrs Secret's rib"], "negative": ["b"]}]})
+    assert "Secret" not in repr(vars(client.app.state.resources.inference))
+
+
+def test_directions_of_built_in_findings_are_encoded_once(client: TestClient, monkeypatch) -> None:
+    first = ask(client)["findings"]
+
+    def again(prompts):
+        raise AssertionError(prompts)
+
+    monkeypatch.setattr(client.app.state.resources.inference.encoder, "encode_prompts", again)
+    assert ask(client)["findings"] == first
+
+
 def test_long_prompts_are_read_in_part_with_a_warning(client: TestClient) -> None:
     prompts = [{"name": "tube", "positive": ["a tube", "opacity " * 40], "negative": ["no tube"]}]
     reply = ask(client, {"prompts": prompts})
@@ -72,6 +88,10 @@ def test_long_prompts_are_read_in_part_with_a_warning(client: TestClient) -> Non
     [
         ({"labels": ["a"], "prompts": [{"name": "b", "positive": ["c"], "negative": ["d"]}]}, "bad-prompts"),
         ({"labels": ["mass", "Mass"]}, "bad-prompts"),
+        (
+            {"prompts": [{"name": f"{n}", "positive": ["a"] * 64, "negative": ["b"] * 62} for n in range(4)]},
+            "bad-prompts",
+        ),
         ({"labels": [" "]}, "invalid-request"),
         ({"prompts": [{"name": "b", "positive": ["c"], "negative": []}]}, "invalid-request"),
         ({"unknown": 1}, "invalid-request"),

@@ -2,8 +2,10 @@
 
 import logging
 import sys
+from typing import NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 
 from model.errors import AltaError
@@ -30,6 +32,13 @@ def main() -> None:
     try:
         app()
     except AltaError as error:
-        console.stderr = True
-        console.print(f"[red]alta:[/red] {escape(error.message)}", soft_wrap=True)
-        sys.exit(1)
+        _fail(error.message)
+    except ValidationError as error:  # only settings are validated here
+        wrong = "; ".join(f"ALTA_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        _fail(f"The settings are wrong. {wrong}")
+
+
+def _fail(message: str) -> NoReturn:
+    console.stderr = True
+    console.print(f"[red]alta:[/red] {escape(message)}", soft_wrap=True)
+    sys.exit(1)

@@ -20,8 +20,10 @@ def serve() -> None:
     from index import migrate
 
     from ..app import create_app
+    from ..logs import configure_logging
 
     settings = Settings()
+    configure_logging(settings.log_level)
     try:
         require_safe_exposure(settings)
     except ValueError as error:

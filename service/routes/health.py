@@ -6,15 +6,16 @@ from model.errors import AltaError
 from model.prompts import PROMPT_SETS
 
 from ..deps import Resources, ResourcesDep
-from ..schemas import Health, ModelCard
+from ..schemas import Health, ModelCard, Provenance
 
 __all__ = ["router"]
 
-DEMO_NOTICE = (
-    "Demonstration encoders trained on simulated images: they show how the service works and know nothing of real"
-    " radiographs. Not for clinical use."
+UNKNOWN = Provenance(
+    name="unknown",
+    trained_on="unknown",
+    license="unknown",
+    notice="Research software, no medical device: hits and scores do not replace a reading. Not for clinical use.",
 )
-NOTICE = "Research software, no medical device: hits and scores do not replace a reading. Not for clinical use."
 
 router = APIRouter(tags=["service"])
 
@@ -42,7 +43,7 @@ def model(resources: ResourcesDep) -> ModelCard:
         dimension=encoder.dimension,
         context_length=encoder.context_length,
         findings=list(PROMPT_SETS),
-        notice=DEMO_NOTICE if settings.uses_demo_encoders else NOTICE,
+        provenance=Provenance.model_validate(getattr(encoder, "provenance", UNKNOWN)),
         max_files=settings.max_files,
         max_upload_mb=settings.max_upload_mb,
         max_top_k=settings.max_top_k,

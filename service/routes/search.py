@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from index import Filters
 from model.errors import TextError
 
-from ..deps import FormFilters, FormTopK, Resources, ResourcesDep, UploadedStudy
+from ..deps import ExcludeOwnPatient, FormFilters, FormTopK, Resources, ResourcesDep, UploadedStudy
 from ..openapi import problem_responses
 from ..schemas import Hit, Notice, SearchReply, TextQuery
 from ..uploads import QueryStudy
@@ -22,18 +22,26 @@ router = APIRouter(prefix="/v1/search", tags=["search"])
 
 @router.post("/image-to-text", responses=problem_responses(*IMAGE_PROBLEMS))
 def image_to_text(
-    resources: ResourcesDep, study: UploadedStudy, filters: FormFilters, top_k: FormTopK = None
+    resources: ResourcesDep,
+    study: UploadedStudy,
+    filters: FormFilters,
+    top_k: FormTopK = None,
+    exclude_own_patient: ExcludeOwnPatient = True,
 ) -> SearchReply:
     """Reports of the archive that fit the uploaded study best."""
-    return _search_with_study(resources, "report", study, filters, top_k)
+    return _search_with_study(resources, "report", study, filters, top_k, exclude_own_patient)
 
 
 @router.post("/image-to-image", responses=problem_responses(*IMAGE_PROBLEMS))
 def image_to_image(
-    resources: ResourcesDep, study: UploadedStudy, filters: FormFilters, top_k: FormTopK = None
+    resources: ResourcesDep,
+    study: UploadedStudy,
+    filters: FormFilters,
+    top_k: FormTopK = None,
+    exclude_own_patient: ExcludeOwnPatient = True,
 ) -> SearchReply:
     """Studies of the archive whose images resemble the uploaded study most."""
-    return _search_with_study(resources, "image", study, filters, top_k)
+    return _search_with_study(resources, "image", study, filters, top_k, exclude_own_patient)
 
 
 @router.post("/text-to-image", responses=problem_responses(400, 413, 422, 503))
@@ -48,12 +56,21 @@ def text_to_image(resources: ResourcesDep, query: TextQuery) -> SearchReply:
 
 
 def _search_with_study(
-    resources: Resources, kind: Literal["image", "report"], study: QueryStudy, filters: Filters, top_k: int | None
+    resources: Resources,
+    kind: Literal["image", "report"],
+    study: QueryStudy,
+    filters: Filters,
+    top_k: int | None,
+    exclude_own_patient: bool,
 ) -> SearchReply:
     hits_wanted = resources.top_k(top_k)
     vector = resources.inference.study(study.images)
-    reply = _search(resources, kind, vector, study.without_itself(filters), hits_wanted, study.warnings)
+    filters = study.without_itself(filters)
+    if exclude_own_patient:
+        filters = study.without_its_patient(filters, resources.catalog)
+    reply = _search(resources, kind, vector, filters, hits_wanted, study.warnings)
     reply.query = study.query
+    reply.own_patient_excluded = exclude_own_patient and bool(study.patients)
     return reply
 
 
@@ -66,8 +83,8 @@ def _search(
     warnings: list[Notice],
 ) -> SearchReply:
     fingerprint = resources.inference.encoder.fingerprint
-    generation = resources.current_generation()
-    hits = resources.gallery.search(kind, vector, top_k, filters, fingerprint)
+    resources.refresh_gallery()
+    generation, hits = resources.gallery.search_with_generation(kind, vector, top_k, filters, fingerprint)
     return SearchReply(
         model_fingerprint=fingerprint,
         generation=generation.id,

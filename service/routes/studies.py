@@ -56,6 +56,6 @@ def _rendering(resources: Resources, uid: str, view: View, size: int, known: str
         headers = {"ETag": version_of(path, size), "Cache-Control": "private, max-age=600"}
         if known == headers["ETag"]:
             return Response(status_code=304, headers=headers)
-        return Response(render_png(path, size), media_type="image/png", headers=headers)
+        return Response(resources.decoder(render_png, path, size), media_type="image/png", headers=headers)
     except (OSError, ImageError):  # the archive references files in place; they can move or change
         raise RequestError(f"The {view} image is no longer readable where it was ingested.", "no-such-image") from None

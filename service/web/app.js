@@ -96,7 +96,7 @@ drop.addEventListener("drop", (event) => {
 
 fetch("v1/model")
   .then((response) => response.json())
-  .then((model) => (document.getElementById("notice").textContent = model.notice))
+  .then((model) => (document.getElementById("notice").textContent = model.provenance.notice))
   .catch(() => {});
 
 // A link can carry the question: /#text=large left pneumothorax. After the #, so that no server or proxy logs it.

@@ -29,6 +29,7 @@ BUSY_TIMEOUT_MS = 60_000  # writers wait for each other rather than fail
 PATIENT_SECRET = "patient-key"
 # Any fixed number: PostgreSQL's advisory lock that lets one writer in at a time, as SQLite does by itself.
 WRITER_LOCK = 0x414C5441
+BUILDER_LOCK = WRITER_LOCK + 1  # and the one that lets one builder of generations in
 
 
 class Catalog:
@@ -45,6 +46,30 @@ class Catalog:
         """A session for reading. Nothing is committed at the end."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A session for reading whose queries all see the archive as it is at the first of them."""
+        with self.session() as session:
+            if self.engine.dialect.name == "postgresql":  # SQLite in WAL mode reads so in any transaction
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
+
+    @contextmanager
+    def one_builder(self) -> Iterator[bool]:
+        """Lets one builder of generations in at a time, over all hosts. False on SQLite, which has no such lock.
+
+        PostgreSQL gives the lock back when the process or its host dies.
+        """
+        if self.engine.dialect.name != "postgresql":
+            yield False
+            return
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_lock(BUILDER_LOCK)))
+            try:
+                yield True
+            finally:
+                connection.invalidate()  # a pooled connection would keep the lock
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from .slots import FRONTAL, LATERAL, UNKNOWN
+from .slots import DECUBITUS, FRONTAL, LATERAL, UNKNOWN
 
 __all__ = [
     "MODALITIES",
@@ -41,12 +41,14 @@ OTHER_PART_WORDS: Final = re.compile(
 NO_BODY_PART: Final = ("", "UNKNOWN", "OTHER", "NONE", "NA", "N/A", "UNDEFINED", "ANY", "DEFAULT")
 
 # ViewPosition terms: PS3.3 C.8.1.1 (CR). A decubitus film is exposed frontally; an oblique one is neither.
-FRONTAL_POSITIONS: Final = ("PA", "AP", "LLD", "RLD")
+FRONTAL_POSITIONS: Final = ("PA", "AP", *DECUBITUS)
 LATERAL_POSITIONS: Final = ("LL", "RL", "LATERAL", "LAT")
 _PA_WORDS: Final = re.compile(r"\bPA\b|POSTERO\W?ANTERIOR")
 _AP_WORDS: Final = re.compile(r"\bAP\b|ANTERO\W?POSTERIOR")
 _LATERAL_WORDS: Final = re.compile(r"\bLAT\b|\bLATERAL\b|\bLL\b|\bRL\b|^L$")
 _FRONTAL_WORDS: Final = re.compile(r"\bFRONTAL\b")
+_DECUBITUS_WORDS: Final = re.compile(r"DECUB|\b[LR]LD\b")
+_OBLIQUE_WORDS: Final = re.compile(r"\bOBL|\b(?:[LR]LO|[LR][AP]O)\b")
 
 HUMAN_SPECIES: Final = re.compile(r"HUMAN|HOMO SAPIENS")
 
@@ -56,6 +58,7 @@ class InstanceFacts:
     """What the archive keeps of one image's header. ``None`` where the header is silent.
 
     view: frontal, lateral or unknown. view_position: PA, AP, LL, ... . acquired: sortable date and time.
+    derived: whether ImageType says that the pixels were made from other images (PS3.3 C.7.6.1.1.2).
     sex: M, F or O. age: years on the day of the study. study_order: position among the patient's undated studies.
     """
 
@@ -76,6 +79,7 @@ class InstanceFacts:
     columns: int | None = None
     instance_number: int | None = None
     acquired: str | None = None
+    derived: bool | None = None
     description: str | None = None
 
 
@@ -108,6 +112,7 @@ def describe_dicom(dataset: Dataset) -> InstanceFacts:
         columns=_whole(dataset, "Columns"),
         instance_number=_whole(dataset, "InstanceNumber"),
         acquired=_acquired(dataset),
+        derived=_derived(dataset),
         description=_text(dataset, "StudyDescription"),
     )
 
@@ -115,9 +120,9 @@ def describe_dicom(dataset: Dataset) -> InstanceFacts:
 def refusal(dataset: Dataset) -> Refusal | None:
     """Why this DICOM object is no chest radiograph the archive can use, or None; from the header alone.
 
-    Slugs: wrong-modality, not-human, not-a-chest-radiograph, no-pixel-data, multi-frame, unsupported-photometric,
-    unsupported-transfer-syntax. What only decoding shows (truncated, undecodable, blank-image) comes from
-    ``model.image.decode_dicom``.
+    Slugs: wrong-modality, not-human, not-a-chest-radiograph, for-processing, no-pixel-data, multi-frame,
+    unsupported-photometric, no-transfer-syntax, unsupported-transfer-syntax. What only decoding shows (truncated,
+    undecodable, blank-image) comes from ``model.image.decode_dicom``.
     """
     modality = (_text(dataset, "Modality") or "").upper()
     if modality not in MODALITIES:
@@ -156,6 +161,9 @@ def _refuse_body_part(dataset: Dataset) -> Refusal | None:
 
 
 def _refuse_pixels(dataset: Dataset) -> Refusal | None:
+    # PS3.3 C.8.11.1.1.1: raw detector values that still need processing; nobody reads them, no encoder has seen them.
+    if (_text(dataset, "PresentationIntentType") or "").upper() == "FOR PROCESSING":
+        return Refusal("for-processing", "Expected an image FOR PRESENTATION, found one FOR PROCESSING.")
     if "PixelData" not in dataset:
         return Refusal("no-pixel-data", "The DICOM object has no pixel data; the file may end early.")
     frames = _whole(dataset, "NumberOfFrames") or 1
@@ -189,6 +197,8 @@ def _view_of(dataset: Dataset) -> tuple[str | None, str]:
         given, view = parse_view(words)
         if view != UNKNOWN:
             return given, view
+        if _OBLIQUE_WORDS.search(words):
+            return position[:16] or None, UNKNOWN  # its rows run left-right too: the orientation would say frontal
     view = _orientation_view(_text(dataset, "PatientOrientation") or "")
     if view == UNKNOWN and not position:
         # Not the study description: it names all views of the study at once.
@@ -199,13 +209,18 @@ def _view_of(dataset: Dataset) -> tuple[str | None, str]:
 def parse_view(words: str) -> tuple[str | None, str]:
     """(view position or None, frontal | lateral | unknown) of free words such as ``PA``, ``Lateral``, ``AP supine``.
 
-    Words that name a frontal and a lateral view at once say nothing about one image.
+    Words that name a frontal and a lateral view at once say nothing about one image. An oblique view is neither; a
+    "left lateral decubitus" is frontal, of a patient who lies on the left side.
     """
     words = words.strip().upper()
     if words in FRONTAL_POSITIONS:
         return words, FRONTAL
     if words in LATERAL_POSITIONS:
         return words.replace("LATERAL", "LAT").replace("LAT", "LATERAL"), LATERAL
+    if _OBLIQUE_WORDS.search(words):
+        return None, UNKNOWN
+    if _DECUBITUS_WORDS.search(words):
+        return _decubitus_position(words), FRONTAL
     posterior, anterior = bool(_PA_WORDS.search(words)), bool(_AP_WORDS.search(words))
     frontal = posterior or anterior or bool(_FRONTAL_WORDS.search(words))
     lateral = bool(_LATERAL_WORDS.search(words))
@@ -214,6 +229,12 @@ def parse_view(words: str) -> tuple[str | None, str]:
     if frontal and not lateral:
         return (("PA" if posterior else "AP") if posterior != anterior else None), FRONTAL
     return None, UNKNOWN
+
+
+def _decubitus_position(words: str) -> str:
+    left = re.search(r"\bLLD\b|\bLEFT\b|\bLT\b|\bL\b", words)
+    right = re.search(r"\bRLD\b|\bRIGHT\b|\bRT\b|\bR\b", words)
+    return "DECUBITUS" if bool(left) == bool(right) else "LLD" if left else "RLD"
 
 
 def _orientation_view(orientation: str) -> str:
@@ -274,6 +295,11 @@ def _acquired(dataset: Dataset) -> str | None:
         if given:
             return f"{given:%Y%m%d}{_parse_time(_text(dataset, moment)) or time():%H%M%S.%f}"
     return None
+
+
+def _derived(dataset: Dataset) -> bool | None:
+    kind = (_text(dataset, "ImageType") or "").upper().partition("\\")[0].strip()
+    return {"ORIGINAL": False, "DERIVED": True}.get(kind)
 
 
 def clean(value: str) -> str:

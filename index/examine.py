@@ -9,6 +9,7 @@ import hashlib
 import logging
 import multiprocessing
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -130,11 +131,15 @@ def _refuse_facts(facts: InstanceFacts) -> Refusal | None:
         message = f"Expected modality {' or '.join(MODALITIES)}, found {facts.modality or 'none'}."
         return Refusal("wrong-modality", message)
     for name in ("study_instance_uid", "sop_instance_uid"):
-        value = getattr(facts, name)
-        if not value:
+        if not getattr(facts, name):
             return Refusal("missing-identifier", f"The {name} is absent; the archive cannot tell the image apart.")
-        if len(value) > MAX_UID:
-            return Refusal("bad-identifier", f"Expected a {name} of at most {MAX_UID} characters, found {len(value)}.")
+    study, image = facts.study_instance_uid or "", facts.sop_instance_uid or ""
+    if not re.fullmatch(rf"[0-9.]{{1,{MAX_UID}}}", study):
+        message = f"Expected a study_instance_uid of at most {MAX_UID} digits and dots, found {study[:MAX_UID]!r}."
+        return Refusal("bad-uid", message)
+    if len(image) > MAX_UID:
+        message = f"Expected a sop_instance_uid of at most {MAX_UID} characters, found {len(image)}."
+        return Refusal("bad-identifier", message)
     return None
 
 

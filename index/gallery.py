@@ -3,11 +3,13 @@
 A request works on one immutable snapshot; ``refresh`` swaps in a newer one and touches nothing a request holds.
 """
 
+import math
 import threading
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from time import monotonic
+from typing import Final, Literal
 
 import numpy as np
 import sqlalchemy as sa
@@ -16,20 +18,23 @@ from model.errors import ArchiveError, EmptyIndex, InputError, ModelMismatch
 
 from .catalog import Catalog
 from .engines import FlatIndex
-from .generations import GenerationInfo, live_generation, open_index
+from .generation_files import open_index
+from .generations import GenerationInfo, live_generation
 from .studies import StudyRecord, load_records
 from .tables import ACCEPTED, KINDS, Instance, Patient, Study
 
 __all__ = ["Filters", "Gallery", "Hit"]
+
+RETRY_SECONDS: Final = 10  # a file that cannot be used is not hashed for every request
 
 
 @dataclass(frozen=True)
 class Filters:
     """Which studies may be hits; an empty tuple or None does not restrict.
 
-    views: any of PA, AP, LATERAL, ... , frontal, lateral, unknown. Dates and ages (years) are inclusive; a study
-    without the value asked for is left out. Exclusions name studies by UID and patients by one of their studies
-    or by key.
+    views: any of PA, AP, LATERAL, ... , frontal, lateral, unknown. Dates and ages are inclusive, ages in completed
+    years: someone of 70.9 is 70. A study without the value asked for is left out. Exclusions name studies by UID and
+    patients by one of their studies or by key.
     """
 
     modalities: tuple[str, ...] = ()
@@ -52,15 +57,14 @@ class Filters:
             found.append(Study.patient_sex.in_([value.upper() for value in self.sexes]))
         if self.views:
             found.append(_has_view(self.views))
-        bounds = (
-            (Study.study_date, self.date_from, self.date_to),
-            (Study.patient_age, self.age_min, self.age_max),
-        )
-        for column, low, high in bounds:
-            if low is not None:
-                found.append(column >= low)
-            if high is not None:
-                found.append(column <= high)
+        if self.date_from is not None:
+            found.append(Study.study_date >= self.date_from)
+        if self.date_to is not None:
+            found.append(Study.study_date <= self.date_to)
+        if self.age_min is not None:
+            found.append(Study.patient_age >= self.age_min)
+        if self.age_max is not None:
+            found.append(Study.patient_age < math.floor(self.age_max) + 1)
         if self.exclude_studies:
             found.append(Study.study_instance_uid.not_in(self.exclude_studies))
         if self.exclude_patient_of:
@@ -87,6 +91,13 @@ class _Snapshot:
     indexes: dict[str, FlatIndex | None]
 
 
+@dataclass(frozen=True)
+class _Failure:
+    generation_id: int
+    until: float  # seconds of the monotonic clock
+    error: ArchiveError
+
+
 class Gallery:
     """The searchable archive. Thread-safe."""
 
@@ -95,6 +106,7 @@ class Gallery:
         self._folder = folder
         self._snapshot: _Snapshot | None = None
         self._opening = threading.Lock()
+        self._failure: _Failure | None = None
 
     @property
     def generation(self) -> GenerationInfo | None:
@@ -105,22 +117,33 @@ class Gallery:
     def refresh(self) -> None:
         """Open the live generation if it is another than the open one: one small query when it is not.
 
-        Raises ArchiveError (index-file-missing, index-file-corrupt); what was open stays open.
+        While one caller opens it, the others go on with what is open. Raises ArchiveError (index-file-missing,
+        index-file-corrupt); what was open stays open, and the files are read again after ``RETRY_SECONDS``.
         """
         live = live_generation(self._catalog)
         if live is None or self._is_open(live):
             return
-        with self._opening:
-            if self._is_open(live):
-                return
-            try:
-                self._snapshot = self._open(live)
-            except ArchiveError:
-                # Its files may have been removed because a newer one went live a moment ago.
-                newer = live_generation(self._catalog)
-                if newer is None or newer.id == live.id:
-                    raise
-                self._snapshot = self._open(newer)
+        if not self._opening.acquire(blocking=self._snapshot is None):
+            return
+        try:
+            if not self._is_open(live):
+                self._open_or_remember(live)
+        finally:
+            self._opening.release()
+
+    def _open_or_remember(self, live: GenerationInfo) -> None:
+        failure = self._failure
+        if failure is not None and failure.generation_id == live.id and monotonic() < failure.until:
+            raise ArchiveError(failure.error.message, failure.error.slug)
+        try:
+            self._snapshot = self._open(live)
+        except ArchiveError as error:
+            # Its files may have been removed because a newer one went live a moment ago.
+            newer = live_generation(self._catalog)
+            if newer is None or newer.id == live.id:
+                self._failure = _Failure(live.id, monotonic() + RETRY_SECONDS, error)
+                raise
+            self._snapshot = self._open(newer)
 
     def search(
         self,
@@ -135,6 +158,17 @@ class Gallery:
         vector: float (D,), any length above 0. fingerprint: the model that made it, checked when given.
         Raises EmptyIndex (nothing of that kind is searchable), ModelMismatch, InputError (bad-query).
         """
+        return self.search_with_generation(kind, vector, top_k, filters, fingerprint)[1]
+
+    def search_with_generation(
+        self,
+        kind: Literal["image", "report"],
+        vector: np.ndarray,
+        top_k: int,
+        filters: Filters = Filters(),
+        fingerprint: str | None = None,
+    ) -> tuple[GenerationInfo, list[Hit]]:
+        """``search``, with the generation that answered: ``generation`` may be a newer one by then."""
         snapshot = self._snapshot
         index = snapshot.indexes[kind] if snapshot else None
         if snapshot is None or index is None:
@@ -150,7 +184,7 @@ class Gallery:
             ranked = index.search(query, top_k, among)
             records = load_records(session, [study_id for study_id, _ in ranked])
         found = [(score, records[study_id]) for study_id, score in ranked if study_id in records]
-        return [Hit(rank, score, study) for rank, (score, study) in enumerate(found, start=1)]
+        return snapshot.info, [Hit(rank, score, study) for rank, (score, study) in enumerate(found, start=1)]
 
     def _is_open(self, live: GenerationInfo) -> bool:
         return self._snapshot is not None and self._snapshot.info.id == live.id

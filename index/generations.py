@@ -4,9 +4,7 @@ Axes: N rows, D width.
 """
 
 import fcntl
-import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,19 +20,17 @@ from model.errors import ArchiveError, EmptyIndex
 
 from .catalog import Catalog
 from .engines import FlatIndex
+from .generation_files import Part, read_part, remove_old, sync_folder, whole_file, write_index
 from .progress import Progress
 from .tables import IMAGE, KINDS, REPORT, Embedding, Generation
 
-__all__ = ["GenerationInfo", "build_generation", "live_generation", "open_index"]
+__all__ = ["GenerationInfo", "build_generation", "live_generation"]
 
 logger = logging.getLogger(__name__)
 
-KEPT_GENERATIONS: Final = 2  # the live one, and one to go back to
 SAMPLE: Final = 64  # rows whose search is compared with the exact one
 RECALL_DEPTH: Final = 10
 MINIMUM_RECALL: Final = 0.95
-CHUNK: Final = 4096
-REBUILD: Final = "Run `alta index build`: it is made again from the database, without the encoder."
 
 
 @dataclass(frozen=True)
@@ -55,15 +51,6 @@ class GenerationInfo:
         return self.image_rows if kind == IMAGE else self.report_rows
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The embeddings of one kind and model, read in one transaction."""
-
-    ids: np.ndarray  # int64 (N,), study row ids
-    vectors: np.ndarray  # float32 (N, D)
-    max_id: int
-
-
 def live_generation(catalog: Catalog) -> GenerationInfo | None:
     """The generation that answers searches, or None before the first build."""
     with catalog.session() as session:
@@ -80,13 +67,13 @@ def build_generation(
     generation then stays as it was.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _one_builder(folder):
+    with _one_builder(catalog, folder):
         _forget_interrupted(catalog, folder)
-        with catalog.session() as session:
+        with catalog.snapshot() as session:
             current = _current(session, folder, fingerprint)
             if current is not None:
                 return _info(current)
-            parts = {kind: _read_part(session, kind, fingerprint) for kind in KINDS}
+            parts = {kind: read_part(session, kind, fingerprint) for kind in KINDS}
         total = sum(len(part.ids) for part in parts.values())
         if total == 0:
             raise EmptyIndex(f"No embeddings of model {fingerprint[:12]} are in the archive. Run `alta embed`.")
@@ -100,7 +87,7 @@ def build_generation(
 
 
 def _build(
-    catalog: Catalog, folder: Path, generation_id: int, parts: dict[str, _Part], progress: Progress | None
+    catalog: Catalog, folder: Path, generation_id: int, parts: dict[str, Part], progress: Progress | None
 ) -> GenerationInfo:
     values: dict[str, object] = {}
     recalls = []
@@ -109,56 +96,27 @@ def _build(
         if len(part.ids):
             name = f"generation-{generation_id}-{kind}.faiss"
             values[f"{kind}_file"] = name
-            values[f"{kind}_sha256"] = _write(folder / name, FlatIndex.of(part.ids, part.vectors))
+            values[f"{kind}_sha256"] = write_index(folder / name, FlatIndex.of(part.ids, part.vectors))
             recalls.append(_check(kind, FlatIndex.read(folder / name), part))
         done += len(part.ids)
         if progress:
             progress(done, total)
     values["recall"] = min(recalls)
-    _sync_folder(folder)
+    sync_folder(folder)
     info = _activate(catalog, generation_id, values)
-    _remove_old(catalog, folder)
+    remove_old(catalog, folder)
     logger.info("generation %d is live: %d images, %d reports", info.id, info.image_rows, info.report_rows)
     return info
 
 
-def _read_part(session: Session, kind: str, fingerprint: str) -> _Part:
-    where = (Embedding.kind == kind, Embedding.model_fingerprint == fingerprint)
-    count = session.scalar(sa.select(sa.func.count()).where(*where)) or 0
-    query = sa.select(Embedding.id, Embedding.study_id, Embedding.vector).where(*where).order_by(Embedding.study_id)
-    ids = np.empty(count, dtype=np.int64)
-    vectors = np.empty((0, 0), dtype=np.float32)
-    max_id = row = 0
-    for row, (embedding_id, study_id, blob) in enumerate(session.execute(query).yield_per(CHUNK)):
-        vector = np.frombuffer(blob, dtype="<f4")
-        if row == 0:
-            vectors = np.empty((count, len(vector)), dtype=np.float32)
-        if len(vector) != vectors.shape[1] or not np.isclose(np.linalg.norm(vector), 1, atol=1e-3):
-            message = f"Embedding {embedding_id} is no unit vector of width {vectors.shape[1]}: embed the study again."
-            raise ArchiveError(message, "bad-embedding")
-        ids[row], vectors[row], max_id = study_id, vector, max(max_id, embedding_id)
-    return _Part(ids, vectors, max_id)
-
-
-def _common_dimension(parts: dict[str, _Part]) -> int:
+def _common_dimension(parts: dict[str, Part]) -> int:
     widths = {part.vectors.shape[1] for part in parts.values() if len(part.ids)}
     if len(widths) > 1:
         raise ArchiveError(f"Image and report embeddings differ in width: {sorted(widths)}.", "bad-embedding")
     return int(widths.pop())
 
 
-def _write(path: Path, index: FlatIndex) -> str:
-    """Write under a temporary name, sync, rename: a file with its final name is whole. Returns its SHA-256."""
-    temporary = path.with_suffix(".partial")
-    index.write(temporary)
-    with temporary.open("rb+") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return digest
-
-
-def _check(kind: str, index: FlatIndex, part: _Part) -> float:
+def _check(kind: str, index: FlatIndex, part: Part) -> float:
     """Recall@10 against numpy of the file as read back. Raises ArchiveError build-check-failed."""
     if len(index) != len(part.ids) or not np.array_equal(np.sort(index.ids), np.sort(part.ids)):
         raise ArchiveError(f"The {kind} file holds {len(index)} rows, expected {len(part.ids)}.", "build-check-failed")
@@ -180,7 +138,7 @@ def _check(kind: str, index: FlatIndex, part: _Part) -> float:
     return float(recall)
 
 
-def _register(catalog: Catalog, fingerprint: str, dimension: int, parts: dict[str, _Part]) -> int:
+def _register(catalog: Catalog, fingerprint: str, dimension: int, parts: dict[str, Part]) -> int:
     with catalog.write() as session:
         row = Generation(
             state="building",
@@ -199,8 +157,11 @@ def _register(catalog: Catalog, fingerprint: str, dimension: int, parts: dict[st
 
 def _activate(catalog: Catalog, generation_id: int, values: dict[str, object]) -> GenerationInfo:
     with catalog.write() as session:
-        session.execute(sa.update(Generation).where(Generation.state == "live").values(state="retired"))
         row = session.get_one(Generation, generation_id)
+        if row.state != "building":
+            # The database dropped the connection that held the lock, and another builder took this one for dead.
+            raise ArchiveError(f"Another build began while generation {row.id} was built.", "build-check-failed")
+        session.execute(sa.update(Generation).where(Generation.state == "live").values(state="retired"))
         for name, value in values.items():
             setattr(row, name, value)
         row.state, row.activated_at = "live", datetime.now(UTC)
@@ -220,55 +181,14 @@ def _current(session: Session, folder: Path, fingerprint: str) -> Generation | N
         if (count, newest or 0) != (getattr(live, f"{kind}_rows"), getattr(live, f"{kind}_max_id")):
             return None
         try:
-            _whole_file(live, kind, folder)
+            whole_file(live, kind, folder)
         except ArchiveError:
             return None
     return live
 
 
-def open_index(catalog: Catalog, folder: Path, generation_id: int, kind: str) -> FlatIndex | None:
-    """The index of a kind, None when the generation has no rows of it.
-
-    Raises ArchiveError: index-file-missing, index-file-corrupt; building again repairs both.
-    """
-    with catalog.session() as session:
-        path = _whole_file(session.get_one(Generation, generation_id), kind, folder)
-    return FlatIndex.read(path) if path else None
-
-
-def _whole_file(row: Generation, kind: str, folder: Path) -> Path | None:
-    name, expected = getattr(row, f"{kind}_file"), getattr(row, f"{kind}_sha256")
-    if name is None:
-        return None
-    path = folder / str(name)
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        message = f"The index file {name} of generation {row.id} cannot be read ({error.strerror}). {REBUILD}"
-        raise ArchiveError(message, "index-file-missing") from error
-    if digest != expected:
-        message = f"The index file {name} of generation {row.id} is not as it was written. {REBUILD}"
-        raise ArchiveError(message, "index-file-corrupt")
-    return path
-
-
-def _remove_old(catalog: Catalog, folder: Path) -> None:
-    with catalog.session() as session:
-        kept = session.scalars(
-            sa.select(Generation)
-            .where(Generation.state.in_(("live", "retired")))
-            .order_by(Generation.id.desc())
-            .limit(KEPT_GENERATIONS)
-        ).all()
-    names = {name for row in kept for name in (row.image_file, row.report_file)}
-    for path in [*folder.glob("generation-*.faiss"), *folder.glob("generation-*.partial")]:
-        if path.name not in names:
-            path.unlink(missing_ok=True)
-
-
 def _forget_interrupted(catalog: Catalog, folder: Path) -> None:
-    """A building row under the builder's lock was left by a process that died."""
+    """A building row under the builder's lock was left by a process that died, on this host or another."""
     with catalog.session() as session:
         left = session.scalars(sa.select(Generation.id).where(Generation.state == "building")).all()
     for generation_id in left:
@@ -284,18 +204,14 @@ def _fail(catalog: Catalog, folder: Path, generation_id: int, detail: str) -> No
 
 
 @contextmanager
-def _one_builder(folder: Path) -> Iterator[None]:
-    with (folder / ".build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel when the process dies
-        yield
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # makes the renames durable
-    finally:
-        os.close(descriptor)
+def _one_builder(catalog: Catalog, folder: Path) -> Iterator[None]:
+    with catalog.one_builder() as locked:
+        if locked:  # by the database: hosts that share it need not share the folder
+            yield
+            return
+        with (folder / ".build.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel when the process dies
+            yield
 
 
 def _live(session: Session) -> Generation | None:

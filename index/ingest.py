@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.orm import joinedload
 
 from .batches import batched
 from .catalog import Catalog
-from .dicom import Refusal
+from .dicom import InstanceFacts, Refusal
 from .examine import Examined, Source, examiner
 from .matching import match_reports, record_reports
 from .progress import Progress
@@ -30,8 +31,9 @@ __all__ = ["IngestSummary", "ingest_folder", "ingest_manifest"]
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 64
-# Refusals that hang on other rows, which may have changed since.
-RELATIVE_REASONS: Final = ("duplicate", "conflicting", "conflicting-patient", "not-a-report")
+# Refusals to judge again in every run: some hang on other rows, which may have changed; a decoder may have crashed
+# because the machine had no memory left.
+PASSING_REASONS: Final = ("duplicate", "conflicting", "conflicting-patient", "not-a-report", "decoder-crashed")
 
 
 @dataclass
@@ -56,12 +58,13 @@ def ingest_folder(
     *,
     progress: Progress | None = None,
     workers: int | None = None,
+    retry_refused: bool = False,
 ) -> IngestSummary:
     """Take in every DICOM chest radiograph under a folder, and reports from a CSV or JSON Lines file, or a folder.
 
     ``*.txt`` files under the folder that are named by an accession number or study instance UID are reports too.
-    Files are referenced in place. ``workers``: processes that decode, 0 for none. Raises InputError: no-such-folder,
-    no-such-file, bad-table.
+    Files are referenced in place. ``workers``: processes that decode, 0 for none. ``retry_refused``: read unchanged
+    files again that an earlier run refused. Raises InputError: no-such-folder, no-such-file, bad-table.
     """
     files = files_in(folder, besides=reports)
     texts = [source for source in files if is_text(source.path)]
@@ -69,7 +72,7 @@ def ingest_folder(
     images = [source for source in files if source.path not in known_texts]
     given = list(read_reports(reports)) if reports else []  # before the long part, so that a bad table ends it early
     summary = IngestSummary()
-    _ingest_files(catalog, images, summary, progress, workers)
+    _ingest_files(catalog, images, summary, progress, workers, retry_refused)
     named, others = _split_texts(catalog, texts)
     _record(catalog, others, summary)
     _ingest_reports(catalog, [*given, *named], summary)
@@ -77,18 +80,24 @@ def ingest_folder(
 
 
 def ingest_manifest(
-    catalog: Catalog, csv: Path, *, progress: Progress | None = None, workers: int | None = None
+    catalog: Catalog,
+    csv: Path,
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    retry_refused: bool = False,
 ) -> IngestSummary:
     """Take in the JPEG, PNG or DICOM files that a CSV lists.
 
     Columns: image_path (relative to the CSV), study_id or study_instance_uid; and where known patient_id, view,
     study_date or study_order or offset_days, sex, age, modality (CR), accession_number, and a report as text or report,
     or as findings and impression. Others are ignored. A study_id that is no UID becomes the accession number.
-    Raises InputError: no-such-file, bad-table.
+    Refused files are judged again in every run, because what the manifest says of them may have changed;
+    ``retry_refused`` adds nothing. Raises InputError: no-such-file, bad-table.
     """
     manifest = read_manifest(csv)
     summary = IngestSummary()
-    _ingest_files(catalog, manifest.sources, summary, progress, workers)
+    _ingest_files(catalog, manifest.sources, summary, progress, workers, retry_refused)
     _ingest_reports(catalog, manifest.reports, summary)
     return summary
 
@@ -99,11 +108,12 @@ def _ingest_files(
     summary: IngestSummary,
     progress: Progress | None,
     workers: int | None,
+    retry_refused: bool,
 ) -> None:
     done = 0
     with examiner(workers) as examine:
         for batch in batched(sources, BATCH):
-            fresh, known = _split_known(catalog, batch, summary)
+            fresh, known = _split_known(catalog, batch, summary, retry_refused)
             examined = {item.source.path: item for item in [*known, *examine(fresh)]}
             _record(catalog, [examined[source.path] for source in batch if source.path in examined], summary)
             done += len(batch)
@@ -124,27 +134,34 @@ def _record(catalog: Catalog, examined: Sequence[Examined], summary: IngestSumma
 
 
 def _split_known(
-    catalog: Catalog, batch: Sequence[Source], summary: IngestSummary
+    catalog: Catalog, batch: Sequence[Source], summary: IngestSummary, retry_refused: bool
 ) -> tuple[list[Source], list[Examined]]:
     """Files to examine, and manifest rows whose file is known but whose facts may have changed. The rest is counted."""
     with catalog.session() as session:
         keys = [path_key(source.path) for source in batch]
-        rows = {row.path_key: row for row in session.scalars(sa.select(Instance).where(Instance.path_key.in_(keys)))}
+        query = sa.select(Instance).where(Instance.path_key.in_(keys))
+        query = query.options(joinedload(Instance.study).joinedload(Study.patient))
+        rows = {row.path_key: row for row in session.scalars(query)}
     fresh: list[Source] = []
     known: list[Examined] = []
     for source in batch:
         row = rows.get(path_key(source.path))
         if row is None or not _same_file(source.path, row):
             fresh.append(source)
-        elif source.given is not None and row.status == ACCEPTED:
-            known.append(_from_row(source, row))
-        elif source.given is not None or source.refusal is not None or row.reason in RELATIVE_REASONS:
-            fresh.append(source)
-        elif row.status == ACCEPTED:
+        elif row.status == ACCEPTED and source.given is None:
             summary.unchanged += 1
-        else:
+        elif row.status == ACCEPTED and source.given is not None and _same_identity(catalog, source.given, row):
+            known.append(_from_row(source, row))
+        elif row.status == REFUSED and not retry_refused and not _may_pass_now(source, row):
             summary.refused[row.reason or ""] += 1
+        else:
+            fresh.append(source)
     return fresh, known
+
+
+def _may_pass_now(source: Source, row: Instance) -> bool:
+    """Whether a refused file that has not changed itself is to be judged again."""
+    return source.given is not None or source.refusal is not None or row.reason in PASSING_REASONS
 
 
 def _same_file(path: Path, row: Instance) -> bool:
@@ -155,9 +172,22 @@ def _same_file(path: Path, row: Instance) -> bool:
     return row.size is not None and (status.st_size, status.st_mtime_ns) == (row.size, row.modified_ns)
 
 
+def _same_identity(catalog: Catalog, given: InstanceFacts, row: Instance) -> bool:
+    """Whether a manifest still names the study and the patient that are archived.
+
+    If not, the file is read again: its header may hold the rest of the patient's identity, which no row keeps.
+    """
+    study = row.study
+    if study is None or study.study_instance_uid != given.study_instance_uid:
+        return False
+    if not given.patient_id:
+        return True
+    return catalog.patient_key(given.patient_id) in (study.patient.key, study.patient.id_key)
+
+
 def _from_row(source: Source, row: Instance) -> Examined:
     assert source.given is not None
-    own = ("rows", "columns", "view_position", "acquired", "instance_number")
+    own = ("rows", "columns", "view_position", "acquired", "derived", "instance_number")
     missing = {name: getattr(row, name) for name in own if getattr(source.given, name) is None}
     if source.given.view == UNKNOWN and row.view:
         missing["view"] = row.view
@@ -194,9 +224,9 @@ def _ingest_reports(catalog: Catalog, reports: Iterable[ReportText], summary: In
     met: set[str] = set()
     for batch in batched(reports, BATCH):
         with catalog.write() as session:
-            ids.update(record_reports(session, batch, met))
+            ids.update(record_reports(catalog, session, batch, met))
     with catalog.write() as session:
-        ids.update(match_reports(session))
+        ids.update(match_reports(catalog, session))
     for status, reason in _report_outcomes(catalog, ids):
         if status == MATCHED:
             summary.reports_matched += 1

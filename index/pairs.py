@@ -32,10 +32,12 @@ def read_pairs(catalog: Catalog, fingerprint: str) -> Pairs:
     query = (
         sa.select(Study.study_instance_uid, Study.patient_id, image.vector, report.vector, Report)
         .join(image, sa.and_(image.study_id == Study.id, image.kind == IMAGE, image.model_fingerprint == fingerprint))
-        .join(report, sa.and_(report.study_id == Study.id, report.kind == REPORT, report.model_fingerprint == fingerprint))
+        .join(
+            report, sa.and_(report.study_id == Study.id, report.kind == REPORT, report.model_fingerprint == fingerprint)
+        )
         .join(Report, sa.and_(Report.study_id == Study.id, Report.status == MATCHED))
         .order_by(Study.id)
-    )  # fmt: skip
+    )
     with catalog.session() as session:
         rows = session.execute(query).all()
         return Pairs(

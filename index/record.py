@@ -21,9 +21,19 @@ from .slots import SLOTS
 from .studies import histories, slot_instances
 from .tables import ACCEPTED, IMAGE, REFUSED, Embedding, EmbeddingFailure, Instance, Patient, Study
 
-__all__ = ["Recorded", "path_key", "record"]
+__all__ = ["Recorded", "forget_embeddings", "nobody_key", "path_key", "record"]
 
-_COPIED = ("modality", "view_position", "view", "rows", "columns", "instance_number", "acquired", "sop_instance_uid")
+_COPIED = (
+    "modality",
+    "view_position",
+    "view",
+    "rows",
+    "columns",
+    "instance_number",
+    "acquired",
+    "derived",
+    "sop_instance_uid",
+)
 _STUDY_FIELDS = ("accession_number", "study_date", "study_time", "study_order", "description")
 
 
@@ -36,6 +46,11 @@ class Recorded:
     unchanged: int = 0
     refused: list[str] = field(default_factory=list)
     studies_new: int = 0
+
+
+def nobody_key(catalog: Catalog, study_instance_uid: str) -> str:
+    """Images without a Patient ID: a patient of their own for every study."""
+    return catalog.patient_key(study_instance_uid, "\x1fstudy")
 
 
 def path_key(path: Path) -> str:
@@ -137,9 +152,7 @@ class _Recorder:
         self._session.flush()  # before the new row, or two accepted ones meet in the unique index
 
     def _may_belong(self, facts: InstanceFacts, study: Study, row: Instance) -> bool:
-        key = self._patient_key(facts)
-        nobody = self._nobody(study.study_instance_uid)
-        if study.patient.key in (key, nobody) or key == nobody:
+        if self._common_key(facts, study) is not None:
             return True
         others = sa.select(Instance.id).where(
             Instance.study_id == study.id, Instance.status == ACCEPTED, Instance.id != row.id
@@ -147,19 +160,33 @@ class _Recorder:
         # A corrected file may move its study to the right patient when nothing else vouches for the old one.
         return row.id is not None and self._session.scalar(others.limit(1)) is None
 
+    def _common_key(self, facts: InstanceFacts, study: Study) -> str | None:
+        """The key of the one patient that image and study both can be, of the two the one that says more; else None."""
+        key, held = self._patient_key(facts), study.patient
+        nobody = nobody_key(self._catalog, study.study_instance_uid)
+        if key in (held.key, nobody):
+            return held.key
+        if held.key == nobody:
+            return key
+        # One Patient ID of which only one side names the issuer (PS3.3 C.7.1.1: optional) is one patient in one study.
+        id_key = self._id_key(facts)
+        if id_key is None and held.id_key == key:
+            return held.key
+        return key if held.id_key is None and held.key == id_key else None
+
     def _study_of(self, facts: InstanceFacts, overwrite: bool) -> Study:
         uid = facts.study_instance_uid
         assert uid is not None
         study = self._studies.get(uid)
         key = self._patient_key(facts)
         if study is None:
-            study = Study(study_instance_uid=uid, modality=facts.modality, patient=self._patient(key, facts.sex))
+            study = Study(study_instance_uid=uid, modality=facts.modality, patient=self._patient(key, facts))
             self._studies[uid] = study
             self._session.add(study)
             self.done.studies_new += 1
-        elif study.patient.key != key and key != self._nobody(uid):
+        elif study.patient.key != (found := self._common_key(facts, study) or key):
             self.touched.add(study.patient_id)
-            study.patient = self._patient(key, facts.sex)
+            study.patient = self._patient(found, facts)
         values = {name: getattr(facts, name) for name in _STUDY_FIELDS}
         values |= {"patient_sex": facts.sex, "patient_age": facts.age}
         for name, value in values.items():
@@ -167,24 +194,27 @@ class _Recorder:
                 setattr(study, name, value)
         return study
 
-    def _patient(self, key: str, sex: str | None) -> Patient:
+    def _patient(self, key: str, facts: InstanceFacts) -> Patient:
         patient = self._patients.get(key)
         if patient is None:
             # The batch's own look-up does not know a patient that a study moves to.
             patient = self._session.scalar(sa.select(Patient).where(Patient.key == key)) or Patient(key=key)
             self._patients[key] = patient
             self._session.add(patient)
-        patient.sex = patient.sex or sex
+        patient.sex = patient.sex or facts.sex
+        patient.id_key = self._id_key(facts)
         return patient
 
     def _patient_key(self, facts: InstanceFacts) -> str:
         if not facts.patient_id:
-            return self._nobody(facts.study_instance_uid or "")
+            return nobody_key(self._catalog, facts.study_instance_uid or "")
         return self._catalog.patient_key(facts.patient_id, facts.issuer or "")
 
-    def _nobody(self, study_instance_uid: str) -> str:
-        """Images without a Patient ID: a patient of their own for every study."""
-        return self._catalog.patient_key(study_instance_uid, "\x1fstudy")
+    def _id_key(self, facts: InstanceFacts) -> str | None:
+        """The key of the Patient ID alone, None where the image names no issuer."""
+        if not facts.patient_id or not (facts.issuer or "").strip():
+            return None
+        return self._catalog.patient_key(facts.patient_id)
 
     def _copy_facts(self, facts: InstanceFacts, row: Instance, accepted: bool) -> None:
         if self._holders.get(row.sop_instance_uid) is row and facts.sop_instance_uid != row.sop_instance_uid:

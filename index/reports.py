@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -53,12 +53,16 @@ _HEADING: Final = re.compile(rf"(?:^[ \t]*(?i:({_ANY}))[ \t]*:|(?<=\s)({_ANY}):)
 
 @dataclass(frozen=True)
 class ReportText:
-    """A report as given. source: the file, and the row where it has several. refusal: why it cannot be used."""
+    """A report as given. source: the file, and the row where it has several. refusal: why it cannot be used.
+
+    patient_id: as written, for matching only; the archive keeps its pseudonym.
+    """
 
     source: str
     text: str = ""
     study_instance_uid: str | None = None
     accession_number: str | None = None
+    patient_id: str | None = field(default=None, repr=False)
     indication: str | None = None
     comparison: str | None = None
     findings: str | None = None
@@ -134,7 +138,8 @@ def report_of_row(row: Mapping[str, str], source: str) -> ReportText:
     uid = row.get("study_instance_uid") or (study_uid_of(row["study_id"]) if row.get("study_id") else None)
     accession = row.get("accession_number") or row.get("accession") or None
     report = _composed(row, source)
-    report = replace(report, study_instance_uid=uid, accession_number=accession)
+    patient_id = row.get("patient_id") or None
+    report = replace(report, study_instance_uid=uid, accession_number=accession, patient_id=patient_id)
     if report.refusal:
         return report
     if not uid and not accession:
@@ -186,7 +191,8 @@ def _composed(row: Mapping[str, str], source: str) -> ReportText:
         whole = "\n".join(f"{name.upper()}: {body}" for name, body in given.items())
     sections = given or parse_sections(whole)
     indication, comparison, findings, impression = (sections.get(name) for name in SECTIONS)
-    report = ReportText(source, whole[:MAX_TEXT], None, None, indication, comparison, findings, impression)
+    text = whole[:MAX_TEXT]
+    report = ReportText(source, text, None, None, None, indication, comparison, findings, impression)
     if len(whole) > MAX_TEXT:
         return replace(report, refusal=Refusal("too-large", f"{len(whole)} characters are too long for a report."))
     if not re.search(r"\w", whole):

@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypeVar
 
 __all__ = [
     "CURRENT_SLOTS",
+    "DECUBITUS",
     "FRONTAL",
     "LATERAL",
     "PRIOR_SLOTS",
@@ -27,6 +28,8 @@ CURRENT_SLOTS: Final = ("current_frontal", "current_lateral")
 PRIOR_SLOTS: Final = ("prior_frontal", "prior_lateral")
 SLOTS: Final = CURRENT_SLOTS + PRIOR_SLOTS
 
+DECUBITUS: Final = ("LLD", "RLD", "DECUBITUS")  # exposed frontally, of a patient lying on one side
+
 # A PA exposure shows heart size truly, an AP one (bed, wheelchair) enlarges it.
 _FRONTAL_ORDER: Final = {"PA": 0, "AP": 1}
 
@@ -40,6 +43,8 @@ class View(Protocol):
     def view_position(self) -> str | None: ...
     @property
     def acquired(self) -> str | None: ...
+    @property
+    def derived(self) -> bool | None: ...
     @property
     def instance_number(self) -> int | None: ...
     @property
@@ -61,8 +66,9 @@ V = TypeVar("V", bound=View)
 def arrange_slots(images: Sequence[V]) -> dict[str, V]:
     """The images of one study that are used, by slot name: ``current_frontal``, ``current_lateral``.
 
-    Frontal: PA before AP before any other, then the earliest acquired, then the lowest instance number.
-    Lateral: the earliest likewise. An image of unknown view counts as frontal when no other view is known.
+    Frontal: upright before decubitus, original before derived, PA before AP before any other, then the earliest
+    acquired, then the lowest instance number. Lateral: original before derived, then the earliest likewise. An image
+    of unknown view counts as frontal when no other view is known.
     """
     frontal = [image for image in images if image.view == FRONTAL]
     lateral = [image for image in images if image.view == LATERAL]
@@ -89,10 +95,12 @@ def is_earlier(one: Dated, other: Dated) -> bool:
 
 
 def _frontal_order(image: View) -> tuple[object, ...]:
-    return _FRONTAL_ORDER.get(image.view_position or "", 2), *_order(image)
+    position = image.view_position or ""
+    # PS3.3 C.7.6.1.1.2: DERIVED pixels come from other images (bone suppressed, stitched, subtracted).
+    return position in DECUBITUS, image.derived is True, _FRONTAL_ORDER.get(position, 2), *_order(image)
 
 
 def _order(image: View) -> tuple[object, ...]:
     # Absent values last; the UID makes the choice independent of the order in which files arrived.
     number = image.instance_number
-    return image.acquired or "9", number is None, number or 0, image.sop_instance_uid or ""
+    return image.derived is True, image.acquired or "9", number is None, number or 0, image.sop_instance_uid or ""

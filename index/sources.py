@@ -26,7 +26,8 @@ class Manifest:
 def files_in(folder: Path, besides: Path | None = None) -> list[Source]:
     """Every file under a folder, in the order of their names, without ``besides``; folders that cannot be listed too.
 
-    Raises InputError: no-such-folder.
+    Linked folders are followed and named by where they lie, each folder once: links may form loops, or lead to one
+    folder several times. Raises InputError: no-such-folder.
     """
     root = folder.resolve()
     if not root.is_dir():
@@ -38,9 +39,19 @@ def files_in(folder: Path, besides: Path | None = None) -> list[Source]:
         why = Refusal("unreadable", f"The folder cannot be listed: {error.strerror}.")
         found.append(Source(Path(error.filename), refusal=why))
 
-    for parent, folders, names in os.walk(root, onerror=unlisted):
-        folders[:] = sorted(name for name in folders if Path(parent, name) != left_out)
-        found += [Source(Path(parent, name)) for name in names]
+    visited: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        for parent, folders, names in os.walk(waiting.pop(), onerror=unlisted):
+            status = os.stat(parent)
+            place = (status.st_dev, status.st_ino)
+            if place in visited or Path(parent) == left_out:
+                folders.clear()
+                continue
+            visited.add(place)
+            inside = (Path(parent, name) for name in folders)
+            waiting += [path.resolve() for path in inside if os.path.islink(path)]
+            found += [Source(Path(parent, name)) for name in names]
     return sorted((source for source in found if source.path != left_out), key=lambda source: os.fsencode(source.path))
 
 
@@ -115,7 +126,8 @@ def _merge(reports: list[ReportText]) -> Iterator[ReportText]:
     if len(texts) == 1:
         yield first
     else:
-        yield ReportText(first.source, "\n\n".join(texts), first.study_instance_uid, first.accession_number)
+        ids = (first.study_instance_uid, first.accession_number, first.patient_id)
+        yield ReportText(first.source, "\n\n".join(texts), *ids)
 
 
 def _refused(manifest: Path, number: int, why: Refusal) -> Source:

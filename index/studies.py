@@ -81,10 +81,14 @@ def load_records(session: Session, study_ids: Iterable[int]) -> dict[int, StudyR
 
 
 def study_slots(catalog: Catalog, study_instance_uid: str) -> SlotFiles:
-    """The files of a study's slots, by slot name; absent slots are absent. Raises UnknownStudy."""
+    """The files of a study's slots, by slot name; absent slots are absent. Raises UnknownStudy.
+
+    A study without a frontal image has its ``current_lateral`` here, to be looked at; it is not embedded.
+    """
     with catalog.session() as session:
         study = _require(session, study_instance_uid)
-        instances = slot_instances(histories(session, [study.patient_id])[study.patient_id], study)
+        history = histories(session, [study.patient_id])[study.patient_id]
+        instances = arrange_slots(study.instances) | slot_instances(history, study)
     return {slot: Path(instance.path) for slot, instance in instances.items()}
 
 
@@ -106,12 +110,14 @@ def prior_slots(catalog: Catalog, facts: InstanceFacts) -> SlotFiles:
 
 
 def slot_instances(history: Sequence[Study], study: Study) -> dict[str, Instance]:
-    """The instance in each filled slot of ``study``, one of the patient's ``history``; {} without an image.
+    """The instance in each filled slot of ``study``, one of the patient's ``history``; {} without a frontal image.
 
+    The encoder reads a study through its frontal image: a lateral beside a prior's frontal would pass for a study
+    that was never made.
     ``instances`` of every study in the history hold accepted ones only.
     """
     current = arrange_slots(study.instances)
-    if not current:
+    if "current_frontal" not in current:
         return {}
     return current | _prior([other for other in history if other.id != study.id], study)
 

@@ -85,7 +85,8 @@ class Patient(Base):
     __tablename__ = "patient"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(sa.String(64), unique=True)  # HMAC of the Patient ID, never the ID
+    key: Mapped[str] = mapped_column(sa.String(64), unique=True)  # HMAC of the Patient ID and issuer, never the ID
+    id_key: Mapped[str | None] = mapped_column(sa.String(64))  # HMAC of the ID alone, where ``key`` has an issuer
     sex: Mapped[str | None] = mapped_column(sa.String(1))
 
     studies: Mapped[list["Study"]] = relationship(back_populates="patient")
@@ -105,7 +106,7 @@ class Study(Base):
     patient_sex: Mapped[str | None] = mapped_column(sa.String(1))
     patient_age: Mapped[float | None]  # years on the day of the study
     description: Mapped[str | None] = mapped_column(sa.Text)
-    # Hash of the files in the four slots; None without an image. Kept here so that "which embeddings are
+    # Hash of the files in the four slots; None without a frontal image. Kept here so that "which embeddings are
     # missing or stale" is one indexed comparison, not a walk over every patient's history.
     image_source: Mapped[str | None] = mapped_column(sa.String(64))
     created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
@@ -148,6 +149,7 @@ class Instance(Base):
     columns: Mapped[int | None]
     instance_number: Mapped[int | None] = mapped_column(sa.BigInteger)
     acquired: Mapped[str | None] = mapped_column(sa.String(32))  # sortable DICOM date and time
+    derived: Mapped[bool | None]  # ImageType: made from other images; None where the header is silent
     created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
     updated_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now, onupdate=_now)
 
@@ -177,6 +179,7 @@ class Report(Base):
     study_id: Mapped[int | None] = mapped_column(sa.ForeignKey("study.id"), index=True)
     study_instance_uid: Mapped[str | None] = mapped_column(sa.String(64), index=True)
     accession_number: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    patient_key: Mapped[str | None] = mapped_column(sa.String(64))  # HMAC of the Patient ID it names, without issuer
     indication: Mapped[str | None] = mapped_column(sa.Text)
     comparison: Mapped[str | None] = mapped_column(sa.Text)
     findings: Mapped[str | None] = mapped_column(sa.Text)

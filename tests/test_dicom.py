@@ -6,7 +6,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from index import describe_dicom, refusal
+from index import InstanceFacts, describe_dicom, refusal
 from index.dicom import parse_age, parse_date, parse_sex, parse_view
 from index.slots import arrange_slots
 from tests.conftest import chest_dataset
@@ -62,6 +62,8 @@ def test_an_empty_header_is_described_without_an_error() -> None:
         ({"PatientSpeciesCodeSequence": code("Homo sapiens")}, None),
         ({"PatientBreedDescription": "Siamese"}, "not-human"),
         ({"ResponsiblePersonRole": "OWNER"}, "not-human"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "for-processing"),
+        ({"PresentationIntentType": "FOR PRESENTATION"}, None),
         ({"PixelData": None}, "no-pixel-data"),
         ({"NumberOfFrames": 2}, "multi-frame"),
         ({"PhotometricInterpretation": "RGB"}, "unsupported-photometric"),
@@ -94,6 +96,8 @@ def test_a_transfer_syntax_without_a_decoder_is_refused() -> None:
         ({"ViewPosition": None, "SeriesDescription": "Chest_Lat"}, ("LATERAL", "lateral")),
         ({"ViewPosition": None, "SeriesDescription": "Chest PA and lateral"}, (None, "unknown")),
         ({"ViewPosition": None}, (None, "unknown")),
+        ({"ViewPosition": "PA OBLIQUE", "PatientOrientation": ["L", "F"]}, ("PA OBLIQUE", "unknown")),
+        ({"ViewPosition": None, "ViewCodeSequence": code("left lateral decubitus")}, ("LLD", "frontal")),
     ],
 )
 def test_the_view_comes_from_the_best_place_that_has_it(tags: dict[str, object], expected: tuple[str, str]) -> None:
@@ -108,6 +112,11 @@ def test_the_view_comes_from_the_best_place_that_has_it(tags: dict[str, object],
         ("AP Supine", ("AP", "frontal")),
         ("frontal (PA/AP unknown)", (None, "frontal")),
         ("", (None, "unknown")),
+        ("Left lateral decubitus", ("LLD", "frontal")),
+        ("AP R decub", ("RLD", "frontal")),
+        ("decubitus", ("DECUBITUS", "frontal")),
+        ("PA OBLIQUE", (None, "unknown")),
+        ("LAO", (None, "unknown")),
     ],
 )
 def test_free_words_for_a_view(words: str, expected: tuple[str, str]) -> None:
@@ -156,6 +165,23 @@ def test_pa_comes_before_ap_and_early_before_late() -> None:
         "current_frontal": 3,
         "current_lateral": 4,
     }
+
+
+def test_a_decubitus_film_comes_after_every_upright_frontal() -> None:
+    assert views(("LLD", "20240101", 1), ("FRONTAL", "20240102", 2)) == {"current_frontal": 2}
+    assert views(("LLD", None, 1), ("LL", None, 2)) == {"current_frontal": 1, "current_lateral": 2}
+
+
+def test_original_pixels_come_before_derived_ones() -> None:
+    def facts(number: int, position: str, kind: str) -> InstanceFacts:
+        image_type = [kind, "PRIMARY"]
+        tags = {"ViewPosition": position, "ImageType": image_type, "InstanceNumber": number}
+        return describe_dicom(chest_dataset(seed=number, **tags))
+
+    for position, slot in (("PA", "current_frontal"), ("LL", "current_lateral")):
+        derived, original = facts(1, position, "DERIVED"), facts(2, position, "ORIGINAL")
+        assert (derived.derived, original.derived) == (True, False)
+        assert arrange_slots([derived, original]) == {slot: original}
 
 
 def test_an_unknown_view_is_the_frontal_only_when_nothing_else_is_known() -> None:

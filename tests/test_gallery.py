@@ -3,13 +3,18 @@
 import threading
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from index import Catalog, Filters, Gallery, build_generation, embed_pending, ingest_folder
 from index.engines import FlatIndex
-from model.errors import EmptyIndex, InputError, ModelMismatch
+from index.gallery import RETRY_SECONDS
+from index.generation_files import open_index
+from index.tables import Study
+from model.errors import ArchiveError, EmptyIndex, InputError, ModelMismatch
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
 from tests.test_generations import MODEL, add_embeddings, unit
@@ -90,6 +95,20 @@ def test_filters(gallery: Gallery, filters: Filters, expected: set[int]) -> None
     assert found(gallery, filters) == expected
 
 
+def test_ages_are_completed_years(gallery: Gallery, catalog: Catalog) -> None:
+    with catalog.write() as session:
+        for number, age in ((3, 69.9), (4, 70.4), (5, 71.0)):
+            query = sa.update(Study).where(Study.study_instance_uid == f"1.2.3.{number}")
+            session.execute(query.values(patient_age=age))
+    assert found(gallery, Filters(age_min=70, age_max=70)) == {4}
+
+
+def test_hits_can_be_attributed_to_their_generation(gallery: Gallery) -> None:
+    info, hits = gallery.search_with_generation("report", unit(0, 1, 64)[0], 3)
+    assert info == gallery.generation
+    assert hits == gallery.search("report", unit(0, 1, 64)[0], 3)
+
+
 def test_a_patient_can_be_left_out_by_key(gallery: Gallery, catalog: Catalog) -> None:
     assert found(gallery, Filters(exclude_patients=(catalog.patient_key("P0"),))) == {2, 3, 4, 5}
 
@@ -168,6 +187,60 @@ def test_refresh_opens_a_newer_generation_and_searches_go_on_meanwhile(catalog: 
     gallery.refresh()
     assert gallery.generation is not None
     assert gallery.generation.image_rows == 30
+
+
+def test_while_one_caller_opens_a_generation_the_others_go_on_with_the_one_before(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_embeddings(catalog, unit(1, 10))
+    first = build_generation(catalog, tmp_path, MODEL)
+    gallery = Gallery(catalog, tmp_path)
+    gallery.refresh()
+    add_embeddings(catalog, unit(2, 5), first=10)
+    second = build_generation(catalog, tmp_path, MODEL)
+    opening, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> FlatIndex | None:
+        opening.set()
+        assert go_on.wait(60)
+        return open_index(*arguments)
+
+    monkeypatch.setattr("index.gallery.open_index", slow)
+    opener = threading.Thread(target=gallery.refresh)
+    opener.start()
+    assert opening.wait(60)
+    other = threading.Thread(target=gallery.refresh)
+    other.start()
+    other.join(20)
+    waited = other.is_alive()
+    assert gallery.generation == first
+    go_on.set()
+    opener.join()
+    other.join()
+    assert not waited
+    assert gallery.generation == second
+
+
+def test_a_file_that_cannot_be_used_is_not_read_for_every_request(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_embeddings(catalog, unit(1, 10))
+    build_generation(catalog, tmp_path, MODEL)
+    path = tmp_path / "generation-1-image.faiss"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    clock = [0.0]
+    monkeypatch.setattr("index.gallery.monotonic", lambda: clock[0])
+    gallery = Gallery(catalog, tmp_path)
+    with pytest.raises(ArchiveError):
+        gallery.refresh()
+    path.write_bytes(whole)
+    with pytest.raises(ArchiveError) as caught:
+        gallery.refresh()
+    assert caught.value.slug == "index-file-corrupt"
+    clock[0] = RETRY_SECONDS
+    gallery.refresh()
+    assert gallery.generation is not None
 
 
 def test_the_engine_agrees_with_numpy_under_a_selector(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Generations: built beside the live one, checked, switched at once; their files can always be made again."""
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from index import Catalog, Gallery, build_generation, live_generation
+from index import Catalog, Gallery, build_generation, live_generation, migrate
 from index.engines import FlatIndex
 from index.tables import Embedding, Generation, Patient, Study
 from model.errors import ArchiveError, EmptyIndex
@@ -35,6 +38,27 @@ def add_embeddings(catalog: Catalog, vectors: np.ndarray, kind: str = "image", f
             session.add(
                 Embedding(study_id=study.id, kind=kind, model_fingerprint=MODEL, vector=blob, source_hash="0" * 64)
             )
+
+
+def add_building_row(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.add(
+            Generation(
+                state="building",
+                model_fingerprint=MODEL,
+                engine="faiss-flat",
+                dimension=16,
+                image_rows=3,
+                image_max_id=3,
+                report_rows=0,
+                report_max_id=0,
+            )
+        )
+
+
+def delete_newest_embedding(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.delete(session.scalars(sa.select(Embedding).order_by(Embedding.id.desc())).all()[0])
 
 
 def states(catalog: Catalog) -> list[str]:
@@ -102,6 +126,7 @@ def test_a_damaged_file_is_named_and_built_again(catalog: Catalog, tmp_path: Pat
     path = tmp_path / "generation-1-image.faiss"
     if damage == "remove":
         path.unlink()
+        delete_newest_embedding(catalog)  # with all rows there it would be made again by itself
     else:
         path.write_bytes(path.read_bytes()[:-7])
     gallery = Gallery(catalog, tmp_path)
@@ -110,7 +135,75 @@ def test_a_damaged_file_is_named_and_built_again(catalog: Catalog, tmp_path: Pat
     assert caught.value.slug == slug
     assert build_generation(catalog, tmp_path, MODEL).id == first.id + 1
     gallery.refresh()
-    assert len(gallery.search("image", unit(1, 1)[0], 5)) == 5
+    assert len(gallery.search("image", unit(1, 1)[0], 4)) == 4
+
+
+def test_a_host_without_the_files_makes_them_again(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 5))
+    add_embeddings(catalog, unit(2, 5), "report")
+    info = build_generation(catalog, tmp_path / "here", MODEL)
+    add_embeddings(catalog, unit(3, 5), first=5)  # newer rows, of no generation yet
+    elsewhere = tmp_path / "elsewhere"
+    gallery = Gallery(catalog, elsewhere)
+    gallery.refresh()
+    assert gallery.generation == info
+    assert len(gallery.search("image", unit(1, 1)[0], 10)) == 5
+    assert files(elsewhere) == files(tmp_path / "here")
+
+
+def test_a_build_reads_the_rows_of_one_moment(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 5))
+    other = Catalog(catalog.engine.url.render_as_string(hide_password=False))
+    counted: list[str] = []
+
+    def add_more(*event: Any) -> None:
+        if "count(" in event[2] and "max(" not in event[2] and not counted:
+            counted.append(event[2])
+            add_embeddings(other, unit(2, 3), first=5)
+
+    sa.event.listen(catalog.engine, "after_cursor_execute", add_more)
+    try:
+        assert build_generation(catalog, tmp_path, MODEL).image_rows == 5
+    finally:
+        sa.event.remove(catalog.engine, "after_cursor_execute", add_more)
+        other.close()
+    assert counted
+    assert build_generation(catalog, tmp_path, MODEL).image_rows == 8
+
+
+def test_a_build_on_another_host_is_waited_for_and_not_taken_for_dead(postgres_url: str, tmp_path: Path) -> None:
+    migrate(postgres_url)
+    here, there = Catalog(postgres_url), Catalog(postgres_url)
+    add_embeddings(here, unit(1, 3))
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    with here.one_builder():
+        add_building_row(here)
+        other = threading.Thread(target=build_generation, args=(there, tmp_path / "there", MODEL))
+        other.start()
+        deadline = time.monotonic() + 60
+        with here.session() as session:
+            while other.is_alive() and not session.scalar(waiting) and time.monotonic() < deadline:
+                session.rollback()
+        assert states(here) == ["building"]
+    other.join()
+    assert states(here) == ["failed", "live"]
+    here.close()
+    there.close()
+
+
+def test_a_build_that_another_took_for_dead_does_not_go_live(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_embeddings(catalog, unit(1, 3))
+
+    def take_for_dead(_folder: Path) -> None:
+        with catalog.write() as session:
+            session.execute(sa.update(Generation).values(state="failed"))
+
+    monkeypatch.setattr("index.generations.sync_folder", take_for_dead)
+    with pytest.raises(ArchiveError):
+        build_generation(catalog, tmp_path, MODEL)
+    assert states(catalog) == ["failed"]
 
 
 def test_a_build_that_fails_its_check_leaves_the_live_generation(
@@ -139,19 +232,7 @@ def test_vectors_that_cannot_be_searched_are_refused(catalog: Catalog, tmp_path:
 
 def test_a_build_that_died_is_cleared_away(catalog: Catalog, tmp_path: Path) -> None:
     add_embeddings(catalog, unit(1, 3))
-    with catalog.write() as session:
-        session.add(
-            Generation(
-                state="building",
-                model_fingerprint=MODEL,
-                engine="faiss-flat",
-                dimension=16,
-                image_rows=3,
-                image_max_id=3,
-                report_rows=0,
-                report_max_id=0,
-            )
-        )
+    add_building_row(catalog)
     (tmp_path / "generation-1-image.partial").write_bytes(b"half")
     build_generation(catalog, tmp_path, MODEL)
     assert states(catalog) == ["failed", "live"]

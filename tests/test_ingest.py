@@ -11,8 +11,8 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
 
-from index import Catalog, find_study, ingest_folder, ingest_manifest, prior_slots, study_slots
-from index.dicom import InstanceFacts
+from index import Catalog, find_study, ingest_folder, ingest_manifest, pending_counts, prior_slots, study_slots
+from index.dicom import InstanceFacts, Refusal
 from index.examine import Examined, Source, examine, examiner
 from index.reports import study_uid_of
 from index.tables import Instance, Patient, Study
@@ -48,6 +48,8 @@ def test_every_file_becomes_a_row_with_its_reason(catalog: Catalog, archive: Pat
     write_dicom("blank.dcm", study="1.2.3.8", PixelData=b"\0\1" * 40 * 48)
     write_dicom("nameless.dcm", study="1.2.3.9", StudyInstanceUID=None)
     write_dicom("long_uid.dcm", study="1.2.3.10", StudyInstanceUID="1." * 40 + "1")
+    write_dicom("odd_uid.dcm", study="1.2.3.12", StudyInstanceUID="1.2.3/../4")
+    write_dicom("raw.dcm", study="1.2.3.13", PresentationIntentType="FOR PROCESSING")
     whole = write_dicom("cut.dcm", study="1.2.3.11").read_bytes()
     (archive / "cut.dcm").write_bytes(whole[: len(whole) // 2])
     (archive / "page.dcm").write_text("<html>")
@@ -67,7 +69,9 @@ def test_every_file_becomes_a_row_with_its_reason(catalog: Catalog, archive: Pat
         "short.dcm": "truncated",
         "blank.dcm": "blank-image",
         "nameless.dcm": "missing-identifier",
-        "long_uid.dcm": "bad-identifier",
+        "long_uid.dcm": "bad-uid",
+        "odd_uid.dcm": "bad-uid",
+        "raw.dcm": "for-processing",
         "cut.dcm": "truncated",
         "page.dcm": "not-dicom",
         "table.xlsx": "not-an-image",
@@ -76,7 +80,7 @@ def test_every_file_becomes_a_row_with_its_reason(catalog: Catalog, archive: Pat
         "gone.dcm": "file-missing",
         "pipe": "not-a-file",
     }
-    assert (summary.accepted, summary.refused.total(), summary.studies_new) == (1, 16, 1)
+    assert (summary.accepted, summary.refused.total(), summary.studies_new) == (1, 18, 1)
     with catalog.session() as session:
         assert all(row.detail for row in session.scalars(sa.select(Instance).where(Instance.status == "refused")))
 
@@ -183,6 +187,21 @@ def test_a_patient_id_that_arrives_later_names_the_study(
     ingest_folder(catalog, archive, workers=0)
     assert set(outcomes(catalog).values()) == {"accepted"}
     assert find_study(catalog, "1.2.3.1").patient_key == catalog.patient_key("P1")
+
+
+@pytest.mark.parametrize("issuers", [("HOSPITAL", None), (None, "HOSPITAL")])
+def test_an_issuer_that_only_one_image_of_a_study_names_is_no_conflict(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, issuers: tuple[str | None, str | None]
+) -> None:
+    for number, issuer in enumerate(issuers):
+        write_dicom(f"{number}.dcm", seed=number, PatientID="P1", IssuerOfPatientID=issuer)
+    ingest_folder(catalog, archive, workers=0)
+    assert set(outcomes(catalog).values()) == {"accepted"}
+    assert find_study(catalog, "1.2.3.1").patient_key == catalog.patient_key("P1", "HOSPITAL")
+    write_dicom("other.dcm", seed=7, PatientID="P1", IssuerOfPatientID="ELSEWHERE")
+    write_dicom("third.dcm", seed=8, PatientID="P2")
+    ingest_folder(catalog, archive, workers=0)
+    assert outcomes(catalog)["other.dcm"] == outcomes(catalog)["third.dcm"] == "conflicting-patient"
 
 
 def test_patient_ids_are_not_stored(catalog: Catalog, archive: Path, write_dicom: WriteDicom) -> None:
@@ -328,6 +347,31 @@ def test_corrected_facts_in_a_manifest_are_taken_over(catalog: Catalog, tmp_path
     assert (record.views, record.age) == (("AP",), 16)
 
 
+def test_a_manifest_of_dicom_files_keeps_the_patient_of_their_headers(
+    catalog: Catalog, tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    for number in range(2):
+        write_dicom(f"{number}.dcm", seed=number, PatientID="P1", IssuerOfPatientID="HOSPITAL")
+    manifest = tmp_path / "manifest.csv"
+    rows = "".join(f"1.2.3.1,{{patient}},archive/{number}.dcm\n" for number in range(2))
+    for _ in range(3):
+        manifest.write_text("study_id,patient_id,image_path\n" + rows.format(patient="P1"))
+        ingest_manifest(catalog, manifest, workers=0)
+        assert set(outcomes(catalog).values()) == {"accepted"}
+        assert find_study(catalog, "1.2.3.1").patient_key == catalog.patient_key("P1", "HOSPITAL")
+
+
+def test_a_corrected_patient_in_a_manifest_keeps_the_issuer_of_the_header(
+    catalog: Catalog, tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    write_dicom("a.dcm", PatientID="P1", IssuerOfPatientID="HOSPITAL")
+    manifest = tmp_path / "manifest.csv"
+    for patient in ("P1", "P2"):
+        manifest.write_text(f"study_id,patient_id,image_path\n1.2.3.1,{patient},archive/a.dcm\n")
+        ingest_manifest(catalog, manifest, workers=0)
+    assert find_study(catalog, "1.2.3.1").patient_key == catalog.patient_key("P2", "HOSPITAL")
+
+
 def test_two_texts_of_one_study_are_both_kept(catalog: Catalog, tmp_path: Path) -> None:
     for seed in (1, 2):
         write_picture(tmp_path / f"{seed}.jpg", seed)
@@ -351,6 +395,57 @@ def test_a_missing_folder_is_an_error(sqlite_catalog: Catalog, tmp_path: Path) -
     with pytest.raises(InputError) as caught:
         ingest_folder(sqlite_catalog, tmp_path / "none")
     assert caught.value.slug == "no-such-folder"
+
+
+def test_linked_folders_are_followed_once_and_in_no_circle(
+    catalog: Catalog, archive: Path, tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    write_dicom("in/a.dcm", study="1.2.3.1")
+    elsewhere = tmp_path / "elsewhere" / "deep"
+    elsewhere.mkdir(parents=True)
+    write_dicom("b.dcm", study="1.2.3.2").rename(elsewhere / "b.dcm")
+    (archive / "again").symlink_to(archive / "in")
+    (archive / "in" / "circle").symlink_to(archive)
+    (archive / "link").symlink_to(elsewhere.parent)
+    (archive / "shorter").symlink_to(elsewhere)
+    summary = ingest_folder(catalog, archive, workers=0)
+    assert (summary.accepted, summary.refused.total()) == (2, 0)
+    assert outcomes(catalog) == {"a.dcm": "accepted", "b.dcm": "accepted"}
+
+
+def test_a_study_of_a_lateral_alone_is_kept_and_not_embedded(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom
+) -> None:
+    write_dicom("then.dcm", study="1.2.3.1", StudyDate="20200101")
+    write_dicom("now.dcm", study="1.2.3.2", StudyDate="20240101", ViewPosition="LL")
+    ingest_folder(catalog, archive, workers=0)
+    assert find_study(catalog, "1.2.3.2").views == ("LL",)
+    assert pending_counts(catalog, "f" * 64)["image"] == 1
+    assert set(study_slots(catalog, "1.2.3.2")) == {"current_lateral"}  # for the screen
+
+
+def test_refused_files_are_read_again_when_asked_and_crashed_ones_always(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dicom("slug.dcm")
+    slug = "undecodable"
+
+    def refuse(source: Source) -> Examined:
+        status = source.path.stat()
+        return Examined(source, status.st_size, status.st_mtime_ns, refusal=Refusal(slug, "As the test says."))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("index.examine.examine", refuse)
+        ingest_folder(catalog, archive, workers=0)
+    ingest_folder(catalog, archive, workers=0)
+    assert outcomes(catalog) == {"slug.dcm": "undecodable"}
+    slug = "decoder-crashed"
+    with monkeypatch.context() as patched:
+        patched.setattr("index.examine.examine", refuse)
+        ingest_folder(catalog, archive, workers=0, retry_refused=True)
+    assert outcomes(catalog) == {"slug.dcm": "decoder-crashed"}
+    ingest_folder(catalog, archive, workers=0)
+    assert outcomes(catalog) == {"slug.dcm": "accepted"}
 
 
 def test_a_file_that_kills_its_decoder_costs_only_itself(
@@ -378,7 +473,7 @@ def test_every_real_dicom_file_gets_what_its_readme_expects(sqlite_catalog: Cata
         "CT_bad_meta.dcm": "wrong-modality",
         "CT_small.dcm": "wrong-modality",
         "SR_basic_text.dcm": "wrong-modality",
-        "SC_deflated_mono2_8bit.dcm": "wrong-modality",
+        "SC_deflated_mono2_8bit.dcm": "unsupported-transfer-syntax",  # its header cannot be read safely
         "OT_modality_lut_12bit_signed.dcm": "wrong-modality",
         "OT_voi_lut_8bit.dcm": "wrong-modality",
         "no_file_meta_CT.dcm": "not-dicom",

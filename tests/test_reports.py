@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from index import Catalog, IngestSummary, find_study, ingest_folder, parse_sections
+from index import Catalog, IngestSummary, embed_pending, find_study, ingest_folder, parse_sections
 from index.reports import read_reports, study_uid_of
-from index.tables import Instance, Report
+from index.tables import Embedding, Instance, Report
 from model.errors import InputError
 from tests.conftest import WriteDicom
+from tests.fakes import FakeEncoder
 
 
 def test_sections_are_found_by_their_headings() -> None:
@@ -124,6 +125,48 @@ def test_an_accession_number_of_two_studies_matches_neither(
         write_dicom(f"{study}.dcm", study=study, AccessionNumber="SAME")
     assert ingest(catalog, archive, "accession_number,text\nSAME,One.\n").reports_unmatched == 1
     assert rows(catalog) == [("unmatched", "ambiguous-accession")]
+
+
+def test_a_second_study_with_the_accession_number_takes_the_report_from_the_first(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    write_dicom("a.dcm", study="1.2.3.1", AccessionNumber="SAME")
+    assert ingest(catalog, archive, "accession_number,text\nSAME,One.\n").reports_matched == 1
+    assert embed_pending(catalog, encoder).reports == 1
+    write_dicom("b.dcm", study="1.2.3.2", AccessionNumber="SAME", PatientID="P2")
+    for _ in range(2):
+        ingest_folder(catalog, archive, workers=0)
+        assert rows(catalog) == [("unmatched", "ambiguous-accession")]
+    assert find_study(catalog, "1.2.3.1").report is None
+    with catalog.session() as session:
+        assert set(session.scalars(sa.select(Embedding.kind))) <= {"image"}
+
+
+def test_the_patient_decides_between_studies_of_one_accession_number(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom
+) -> None:
+    for number, issuer in ((1, None), (2, "HOSPITAL")):
+        tags = {"AccessionNumber": "SAME", "PatientID": f"P{number}", "IssuerOfPatientID": issuer}
+        write_dicom(f"{number}.dcm", study=f"1.2.3.{number}", **tags)
+    table = "accession_number,patient_id,text\nSAME,P2,Two.\nSAME,P1,One.\nSAME,P3,Three.\n"
+    for _ in range(2):
+        ingest(catalog, archive, table)
+        reports = [find_study(catalog, f"1.2.3.{number}").report for number in (1, 2)]
+        assert [report and report.text for report in reports] == ["One.", "Two."]
+        assert rows(catalog)[2] == ("unmatched", "conflicting-patient")
+    with catalog.session() as session:
+        assert "P2" not in str(session.execute(sa.select(Report.patient_key, Report.source, Report.detail)).all())
+
+
+def test_a_report_of_another_patient_is_not_matched_to_the_study_it_names(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom
+) -> None:
+    write_dicom("a.dcm", study="1.2.3.1", PatientID="P1")
+    write_dicom("b.dcm", study="1.2.3.2", PatientID=None)
+    table = "study_instance_uid,patient_id,text\n1.2.3.1,{0},One.\n1.2.3.2,{0},Two.\n"
+    for patient, first in (("P1", ("matched", None)), ("P9", ("unmatched", "conflicting-patient"))):
+        ingest(catalog, archive, table.format(patient))
+        assert rows(catalog) == [first, ("matched", None)]
 
 
 def test_a_second_report_of_a_study_is_refused_with_its_reason(

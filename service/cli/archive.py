@@ -24,6 +24,9 @@ def ingest(
         Path | None,
         typer.Option(help="Reports by accession number or study UID: CSV, JSON Lines or a folder of texts."),
     ] = None,
+    retry_refused: Annotated[
+        bool, typer.Option("--retry-refused", help="Examine refused files again, after a decoder was mended.")
+    ] = False,
 ) -> None:
     """Take studies and reports into the archive. Running it again takes in only what is new or changed."""
     from index import ingest_folder, ingest_manifest, migrate, open_catalog
@@ -33,9 +36,9 @@ def ingest(
     catalog = open_catalog(settings.catalog_url)
     with progress_bar("ingesting") as progress:
         if source.is_dir():
-            summary = ingest_folder(catalog, source.absolute(), reports, progress=progress)
+            summary = ingest_folder(catalog, source.absolute(), reports, progress=progress, retry_refused=retry_refused)
         else:
-            summary = ingest_manifest(catalog, source.absolute(), progress=progress)
+            summary = ingest_manifest(catalog, source.absolute(), progress=progress, retry_refused=retry_refused)
     table = Table("files", "count", title=escape(f"{source} -> {_shown(settings)}"))
     table.add_row("accepted, new", str(summary.accepted))
     table.add_row("accepted, updated", str(summary.updated))

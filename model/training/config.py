@@ -45,6 +45,7 @@ class OptimConfig:
     batch: int = 96
     steps: int = 10_000
     warmup_steps: int = 500
+    restart_at: int = 0  # step at which a second, lower cosine begins; 0: never
     base_learning_rate: float = 1.5e-4
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05

@@ -60,11 +60,16 @@ def make_optimizer(model: ALTA, optim: OptimConfig) -> torch.optim.AdamW:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, optim: OptimConfig) -> None:
+    """Linear warm-up, then cosine to zero; after ``restart_at`` a second cosine from half the peak (SGDR)."""
     peak = optim.base_learning_rate * optim.batch / 256
+    end = optim.restart_at or optim.steps
     if step < optim.warmup_steps:
         rate = peak * (step + 1) / optim.warmup_steps
-    else:
-        share = (step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps)
+    elif step < end:
+        share = (step - optim.warmup_steps) / max(1, end - optim.warmup_steps)
         rate = peak * (1 + math.cos(math.pi * share)) / 2
+    else:
+        share = (step - end) / max(1, optim.steps - end)
+        rate = peak / 2 * (1 + math.cos(math.pi * share)) / 2
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -135,7 +135,8 @@ def read_table(path: Path, required: Collection[str] = ()) -> Iterator[tuple[int
 
 def report_of_row(row: Mapping[str, str], source: str) -> ReportText:
     """A report from named columns: ids, and either a whole text (``text`` or ``report``) or sections."""
-    uid = row.get("study_instance_uid") or (study_uid_of(row["study_id"]) if row.get("study_id") else None)
+    study_id = row.get("study_id") or row.get("uid")  # Open-i's tables name a study by a small number, uid
+    uid = row.get("study_instance_uid") or (study_uid_of(study_id) if study_id else None)
     accession = row.get("accession_number") or row.get("accession") or None
     report = _composed(row, source)
     patient_id = row.get("patient_id") or None

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, IngestSummary, embed_pending, find_study, ingest_folder, parse_sections
-from index.reports import read_reports, study_uid_of
+from index.reports import read_reports, report_of_row, study_uid_of
 from index.tables import Embedding, Instance, Report
 from model.errors import InputError
 from tests.conftest import WriteDicom
@@ -215,3 +215,9 @@ def test_the_indiana_reports_are_read(shared_data: Path) -> None:
     reports = list(read_reports(shared_data / "reports" / "indiana_reports.jsonl"))
     assert len(reports) > 3000
     assert {report.refusal.slug for report in reports if report.refusal} <= {"missing-identifier", "empty-report"}
+
+
+def test_open_i_names_a_study_by_a_number() -> None:
+    report = report_of_row({"uid": "17", "findings": "Clear lungs."}, "table#1")
+    assert report.refusal is None
+    assert report.study_instance_uid == study_uid_of("17")

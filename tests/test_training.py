@@ -143,6 +143,19 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
+def test_a_restart_begins_a_second_fall_at_half_the_peak() -> None:
+    optim = OptimConfig(batch=256, steps=100, warmup_steps=10, restart_at=60, base_learning_rate=1e-3)
+    optimizer = torch.optim.SGD([torch.zeros(1)])
+    rates = []
+    for step in range(101):
+        set_learning_rate(optimizer, step, optim)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[59] < 1e-5
+    assert rates[60] == pytest.approx(0.5e-3)
+    assert rates[60:] == sorted(rates[60:], reverse=True)
+    assert rates[100] == pytest.approx(0, abs=1e-9)
+
+
 # Augmentation
 
 

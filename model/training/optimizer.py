@@ -65,7 +65,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, optim: OptimC
     end = optim.restart_at or optim.steps
     if step < optim.warmup_steps:
         rate = peak * (step + 1) / optim.warmup_steps
-    elif step < end:
+    elif step < end or not optim.restart_at:
         share = (step - optim.warmup_steps) / max(1, end - optim.warmup_steps)
         rate = peak * (1 + math.cos(math.pi * share)) / 2
     else:

@@ -1,6 +1,4 @@
-"""HTTP: search, zero-shot classification and the archive's studies."""
+"""HTTP: search, zero-shot classification and the archive's studies. The app is made by ``service.app.create_app``.
 
-from .app import create_app
-from .settings import Settings, require_safe_exposure
-
-__all__ = ["Settings", "create_app", "require_safe_exposure"]
+Nothing is imported here: the command line and the processes that decode images start without the web framework.
+"""

@@ -11,7 +11,8 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from service import Settings, create_app
+from service.app import create_app
+from service.settings import Settings
 from tests.fakes import FakeEncoder
 
 SIDE = 96

@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from model.checkpoint import Provenance
-from service import Settings, create_app, require_safe_exposure
+from service.app import create_app
+from service.settings import Settings, require_safe_exposure
 from service.export_openapi import document
 from tests.fakes import FakeEncoder
 from tests.service_samples import A1, Film, form, png, serve, settings_for

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from model.checkpoint import Provenance
 from service.app import create_app
-from service.settings import Settings, require_safe_exposure
 from service.export_openapi import document
+from service.settings import Settings, require_safe_exposure
 from tests.fakes import FakeEncoder
 from tests.service_samples import A1, Film, form, png, serve, settings_for
 

@@ -45,7 +45,7 @@ def run_demo(console: Console, folder: Path, port: int, studies: int, keep_servi
         with httpx.Client(base_url=address, timeout=60) as client:
             _ask(console, client, query, files, prior_files)
         console.rule()
-        console.print(f"Web page  {address}/\nOpenAPI   {address}/docs\nProblems  {address}/problems/")
+        console.print(f"Web page  {address}/\nOpenAPI   {address}/docs")
         console.print("[bold]Simulated patients, small encoders: a demonstration, not for clinical use.[/bold]")
         if keep_serving:
             console.print("Serving until Ctrl-C.")

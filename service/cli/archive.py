@@ -125,7 +125,9 @@ def refused(
 
     settings = _settings()
     catalog = open_catalog(settings.catalog_url)
-    table = Table("reason", "file", "detail", title=escape(f"Refused files in {_shown(settings)}"))
+    table = Table(title=escape(f"Refused files in {_shown(settings)}"))
+    for name in ("reason", "file", "detail"):
+        table.add_column(name, overflow="fold")  # a name that is cut names nothing
     for row in refused_files(catalog, reason=reason, limit=limit):
         table.add_row(row.reason, escape(row.path), escape(row.detail))
     console.print(table)

@@ -18,6 +18,7 @@ def serve() -> None:
     import uvicorn
 
     from index import migrate
+    from model.checkpoint import read_fingerprint
 
     from ..app import create_app
     from ..logs import configure_logging
@@ -28,6 +29,7 @@ def serve() -> None:
         require_safe_exposure(settings)
     except ValueError as error:
         raise AltaError(str(error)) from None
+    read_fingerprint(settings.model_path)  # a wrong folder is said in one line, before anything starts
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     migrate(settings.catalog_url)
     # uvicorn's access log holds study UIDs; the service logs route templates only.

@@ -49,7 +49,7 @@ class Resources:
                 raise
             log.warning("the live generation cannot be opened (%s); searching the one before", error.slug)
         if self.gallery.generation is None:
-            raise EmptyIndex("No generation is live. Run `alta ingest`, `alta embed` and `alta index`.")
+            raise EmptyIndex("No generation is live. Run `alta ingest`, `alta embed` and `alta index build`.")
 
 
 def _resources(request: Request) -> Resources:

@@ -133,13 +133,13 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "empty-index": ProblemType(
         503,
         "Nothing to search in yet",
-        "No generation of the index is live. Run `alta ingest`, `alta embed` and `alta index`; the service picks the"
-        " generation up without a restart. 503 because the same request succeeds afterwards.",
+        "No generation of the index is live. Run `alta ingest`, `alta embed` and `alta index build`; the service picks"
+        " the generation up without a restart. 503 because the same request succeeds afterwards.",
     ),
     "model-mismatch": ProblemType(
         503,
         "The index was built with other encoders",
-        "Embeddings of different encoders cannot be compared. Run `alta embed` and `alta index` with the encoders"
+        "Embeddings of different encoders cannot be compared. Run `alta embed` and `alta index build` with the encoders"
         " that the service loads.",
     ),
     "archive-error": ProblemType(503, "The archive cannot answer", "The operator finds the reason in the log."),

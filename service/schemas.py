@@ -70,7 +70,7 @@ class Problem(BaseModel):
                     "type": "/problems/empty-index",
                     "title": "Nothing to search in yet",
                     "status": 503,
-                    "detail": "No generation is live. Run `alta index`.",
+                    "detail": "No generation is live. Run `alta index build`.",
                     "instance": "/v1/search/text-to-image",
                     "request_id": "0b0f6c1e6d0b4f0e9f6f0b8f5c1d2e3f",
                 }

@@ -7,7 +7,7 @@ for them. Declaring those operators is enough: ALTA calls none. A matching pair 
 
 import sys
 
-import torch
+from torch import library
 
 __all__ = [
     "Attention",
@@ -22,7 +22,7 @@ __all__ = [
     "PatchEmbed",
 ]
 
-_declared_operators: list[torch.library.Library] = []  # a library's declarations live as long as the object
+_declared_operators: list[library.Library] = []  # a library's declarations live as long as the object
 
 
 def _make_torchvision_importable() -> None:
@@ -35,7 +35,7 @@ def _make_torchvision_importable() -> None:
             raise
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        operators = torch.library.Library("torchvision", "FRAGMENT")
+        operators = library.Library("torchvision", "FRAGMENT")
         operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _declared_operators.append(operators)

@@ -84,13 +84,24 @@ class ALTAConfig:
     absent_slots: "encoded" is the published rule: an absent image is encoded from ``missing_token`` and
     counts in the mean over slots and in the local loss. "ignored" leaves it out of both, so that a lone frontal
     has the same embedding as a study that has no other image.
+
+    adapters: "none" leaves the bottlenecks out: the masked record model and fine-tuned towers have none.
+    temporal, multiview: whether prior and lateral images are read at all (the paper's ablations).
     """
 
     image: ImageConfig = field(default_factory=ImageConfig)
     text: TextConfig = field(default_factory=TextConfig)
     embedding: int = 128
+    adapters: Literal["alta", "none"] = "alta"
     adapter_reduction: int = 4
     absent_slots: Literal["encoded", "ignored"] = "encoded"
+    temporal: bool = True
+    multiview: bool = True
+
+    @property
+    def slots_read(self) -> tuple[bool, bool, bool, bool]:
+        """In the order of ``SLOTS``."""
+        return True, self.multiview, self.temporal, self.multiview and self.temporal
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,11 @@ class ImageTokens:
     def pooled(self) -> Tensor:
         """Mean cls over the slots that count: (B, D)."""
         weight = self.present.to(self.cls.dtype).unsqueeze(-1)
-        return (self.cls * weight).sum(1) / weight.sum(1)
+        return (self.cls * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+    def pooled_patches(self) -> Tensor:
+        """Mean of the kept patch tokens of slot 0, (B, D): what MRM tells its report decoder."""
+        return self.patches[:, 0].mean(1)
 
 
 @dataclass(frozen=True)
@@ -181,9 +196,7 @@ class ImageEncoder(nn.Module):
         self.missing_token = nn.Parameter(torch.zeros(1, image.patches, image.width), requires_grad=False)
         self.temporal_embedding = nn.Parameter(torch.zeros(1, 2, image.width))
         self.view_embedding = nn.Parameter(torch.zeros(1, 2, image.width))
-        self.blocks = nn.ModuleList(
-            ViTBlock(image.width, image.heads, config.adapter_reduction) for _ in range(image.depth)
-        )
+        self.blocks = nn.ModuleList(ViTBlock(image.width, image.heads, _reduction(config)) for _ in range(image.depth))
         self.norm = nn.LayerNorm(image.width, eps=1e-6)
         self.projection_head = ProjectionHead(image.width, config.embedding)
         self.local_projection_head = ProjectionHead(image.width, config.embedding)
@@ -193,6 +206,8 @@ class ImageEncoder(nn.Module):
             persistent=False,
         )
         self.pos_embed: Tensor
+        self.register_buffer("slots_read", torch.tensor(config.slots_read), persistent=False)
+        self.slots_read: Tensor
 
     def forward(self, images: Tensor, present: Tensor, noise: Tensor | None = None) -> ImageTokens:
         """Encode the slots of a batch of studies.
@@ -201,7 +216,8 @@ class ImageEncoder(nn.Module):
         patches with the smallest noise are kept, None keeps all in reading order. S is a leading part of ``SLOTS``.
         """
         order, keep = self._choose_patches(images, noise)
-        encoded = torch.ones_like(present) if self.encode_absent else present  # (B, S)
+        present = present & self.slots_read[: present.shape[1]]
+        encoded = self.slots_read[: present.shape[1]].expand_as(present) if self.encode_absent else present  # (B, S)
         study, slot = encoded.nonzero(as_tuple=True)  # both (R,): the rows that are encoded
         tokens = self._embed_kept(images, study, slot, order[study, slot, :keep], present[study, slot])
         tokens = _to_compute_dtype(self._add_slots(tokens, slot))  # (R, 1 + K, D)
@@ -249,19 +265,21 @@ class ImageEncoder(nn.Module):
 
 
 class TextLayer(nn.Module):
-    """Post-norm BERT layer with the two ALTA adapters."""
+    """Post-norm BERT layer; with ``reduction`` the two ALTA adapters are added."""
 
-    def __init__(self, bert: BertConfig, reduction: int) -> None:
+    def __init__(self, bert: BertConfig, reduction: int | None) -> None:
         super().__init__()
         self.attention = BertAttention(bert)
         self.intermediate = BertIntermediate(bert)
         self.output = BertOutput(bert)
-        self.attn_adapter = Adapter(bert.hidden_size, reduction, skip=True)
-        self.mlp_adapter = Adapter(bert.hidden_size, reduction, skip=False)
+        self.attn_adapter = Adapter(bert.hidden_size, reduction, skip=True) if reduction else None
+        self.mlp_adapter = Adapter(bert.hidden_size, reduction, skip=False) if reduction else None
 
     def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        a = self.attn_adapter(self.attention(x, attention_mask)[0])
-        return self.output(self.intermediate(a), a) + 0.5 * self.mlp_adapter(a)
+        a = self.attention(x, attention_mask)[0]
+        a = self.attn_adapter(a) if self.attn_adapter else a
+        y = self.output(self.intermediate(a), a)
+        return y + 0.5 * self.mlp_adapter(a) if self.mlp_adapter else y
 
 
 class MaskedLanguageHead(nn.Module):
@@ -292,7 +310,7 @@ class TextEncoder(nn.Module):
         )
         self.config = text
         self.embeddings = BertEmbeddings(bert)
-        self.layers = nn.ModuleList(TextLayer(bert, config.adapter_reduction) for _ in range(text.depth))
+        self.layers = nn.ModuleList(TextLayer(bert, _reduction(config)) for _ in range(text.depth))
         self.mlm_head = MaskedLanguageHead(bert)
         self.cls_projection_head = ProjectionHead(text.width, config.embedding)
         self.local_projection_head = ProjectionHead(text.width, config.embedding)
@@ -418,6 +436,10 @@ class ALTA(nn.Module):
             self.text_encoder.cls_projection_head,
         )
         local.load_state_dict(cls.state_dict())
+
+
+def _reduction(config: ALTAConfig) -> int | None:
+    return config.adapter_reduction if config.adapters == "alta" else None
 
 
 def _to_compute_dtype(x: Tensor) -> Tensor:

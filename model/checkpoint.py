@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,16 @@ from .errors import CheckpointError
 from .image import PIPELINE_VERSION, ImageTransform
 from .text import ReportTokenizer
 
-__all__ = ["Checkpoint", "Provenance", "load_checkpoint", "read_fingerprint", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "Provenance",
+    "load_checkpoint",
+    "parse_architecture",
+    "read_architecture",
+    "read_fingerprint",
+    "save_checkpoint",
+    "write_whole",
+]
 
 FORMAT = 1
 
@@ -55,8 +65,12 @@ def save_checkpoint(
     transform: ImageTransform,
     provenance: Provenance,
     dtype: torch.dtype = torch.float32,
+    parameters: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint; each file appears whole or not at all. ``dtype`` is that of the stored weights."""
+    """Write a checkpoint; each file appears whole or not at all.
+
+    dtype: of the stored weights; parameters: stand in for the model's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "format": FORMAT,
@@ -64,37 +78,56 @@ def save_checkpoint(
         "image_transform": dataclasses.asdict(transform),
         "provenance": dataclasses.asdict(provenance),
     }
-    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in _parameters(model).items()}
-    _write(folder / "vocab.txt", ("\n".join(vocabulary) + "\n").encode())
-    _write(folder / "model.safetensors", save(weights))
-    _write(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    given = parameters or _parameters(model)
+    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in given.items()}
+    write_whole(folder / "vocab.txt", ("\n".join(vocabulary) + "\n").encode())
+    write_whole(folder / "model.safetensors", save(weights))
+    write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint, strictly. Raises CheckpointError that says what to mend."""
     config = _read_config(folder)
+    architecture, transform = parse_architecture(folder / "config.json", config)
     try:
-        architecture = dict(config["architecture"])
-        image = ImageConfig(**architecture.pop("image"))
-        text = TextConfig(**architecture.pop("text"))
-        model = ALTA(ALTAConfig(image=image, text=text, **architecture))
-        transform = ImageTransform(**config["image_transform"])
+        model = ALTA(architecture)
         provenance = Provenance(**config["provenance"])
     except Exception as error:  # numbers that make no network break it in many ways
-        raise CheckpointError(f"{folder}/config.json does not describe an ALTA model: {error!r}.") from error
-    if transform.crop != image.size:
-        raise CheckpointError(f"{folder}/config.json: images of {transform.crop} px for a model of {image.size} px.")
+        raise _not_alta(folder / "config.json", error) from error
+    if transform.crop != architecture.image.size:
+        found = f"images of {transform.crop} px for a model of {architecture.image.size} px"
+        raise CheckpointError(f"{folder}/config.json: {found}.")
     _load_weights(model, folder / "model.safetensors")
-    tokenizer = ReportTokenizer(folder / "vocab.txt", text.context_length)
-    if len(tokenizer.vocabulary) != text.vocabulary:
-        found = len(tokenizer.vocabulary)
-        raise CheckpointError(f"{folder}/vocab.txt has {found} tokens, the model expects {text.vocabulary}.")
+    tokenizer = ReportTokenizer(folder / "vocab.txt", architecture.text.context_length)
+    if len(tokenizer.vocabulary) != architecture.text.vocabulary:
+        known, expected = len(tokenizer.vocabulary), architecture.text.vocabulary
+        raise CheckpointError(f"{folder}/vocab.txt has {known} tokens, the model expects {expected}.")
     return Checkpoint(model.eval(), tokenizer, transform, provenance, _fingerprint(folder, config))
 
 
 def read_fingerprint(folder: Path) -> str:
     """The fingerprint of a checkpoint without loading it. Raises CheckpointError."""
     return _fingerprint(folder, _read_config(folder))
+
+
+def read_architecture(folder: Path) -> tuple[ALTAConfig, ImageTransform]:
+    """Architecture and image constants of a checkpoint without loading it. Raises CheckpointError."""
+    return parse_architecture(folder / "config.json", _read_config(folder))
+
+
+def parse_architecture(path: Path, config: Mapping[str, Any]) -> tuple[ALTAConfig, ImageTransform]:
+    """From the content of a description at ``path``. Raises CheckpointError."""
+    try:
+        architecture = dict(config["architecture"])
+        image = ImageConfig(**architecture.pop("image"))
+        text = TextConfig(**architecture.pop("text"))
+        return ALTAConfig(image=image, text=text, **architecture), ImageTransform(**config["image_transform"])
+    except Exception as error:
+        raise _not_alta(path, error) from error
+
+
+def _not_alta(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} does not describe an ALTA model: {error!r}.")
 
 
 def _parameters(model: ALTA) -> dict[str, torch.Tensor]:
@@ -144,7 +177,8 @@ def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as stream:
         stream.write(content)

@@ -3,8 +3,10 @@
 Axes: B studies, S slots, N patches, K kept patches, P patches of all slots of a study, W words, T tokens.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import repeat
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor
 from .alta import ALTA, ImageTokens, TextTokens
 
 __all__ = [
+    "LossWeights",
     "Losses",
     "TrainingBatch",
     "alta_losses",
@@ -30,7 +33,9 @@ class TrainingBatch:
 
     target (B, C, 2H, 2W): the current frontal at the decoder's resolution, C 3 or, for grey, 1; others
     (B, S - 1, C, H, W): the other three slots; present (B, S) bool; input_ids, attention_mask, masked_input_ids (B, T);
-    labels (B, T) with -100 where nothing is predicted; noise (B, S, N) uniform, chooses the kept patches.
+    labels (B, T) with -100 where nothing is predicted; noise (B, S, N) uniform, chooses the kept patches, None keeps
+    all. report_key (B,) int64: studies with the same key say the same and are no negatives of each other; None: every
+    study is a negative of every other, as published.
     """
 
     target: Tensor
@@ -40,81 +45,114 @@ class TrainingBatch:
     attention_mask: Tensor
     masked_input_ids: Tensor
     labels: Tensor
-    noise: Tensor
+    noise: Tensor | None
+    report_key: Tensor | None = None
+
+    def to(self, device: torch.device) -> "TrainingBatch":
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
+
+    def images(self, model: ALTA) -> Tensor:
+        """Encoder input of all slots, (B, S, C, H, W)."""
+        return torch.cat([model.halve(self.target)[:, None], self.others], 1)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The paper's objective is the plain sum. A loss of weight 0 is not computed."""
+
+    contrastive: float = 1.0
+    local_contrastive: float = 1.0
+    image_reconstruction: float = 1.0
+    text_reconstruction: float = 1.0
+
+
+PLAIN_SUM = LossWeights()
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars; the paper's objective is their plain sum. The embeddings are kept for logging and tests."""
+    """Scalars, None for those of weight 0. The embeddings are kept for logging and tests, None where no loss asks."""
 
-    contrastive: Tensor
-    local_contrastive: Tensor
-    image_reconstruction: Tensor
-    text_reconstruction: Tensor
+    contrastive: Tensor | None
+    local_contrastive: Tensor | None
+    image_reconstruction: Tensor | None
+    text_reconstruction: Tensor | None
     image_tokens: ImageTokens
-    study_embedding: Tensor  # (B, E)
-    text_embedding: Tensor  # (B, E)
-    painted: Tensor  # (B, N, values of a target patch)
-
-    def total(self, local_weight: float = 1.0, text_weight: float = 1.0) -> Tensor:
-        local, text = local_weight * self.local_contrastive, text_weight * self.text_reconstruction
-        return self.contrastive + local + self.image_reconstruction + text
+    study_embedding: Tensor | None  # (B, E)
+    text_embedding: Tensor | None  # (B, E)
+    painted: Tensor | None  # (B, N, values of a target patch)
 
     def by_name(self) -> dict[str, Tensor]:
-        names = (
-            "contrastive",
-            "local_contrastive",
-            "image_reconstruction",
-            "text_reconstruction",
-        )
-        return {name: getattr(self, name) for name in names}
+        """Those that were computed."""
+        values = {name: getattr(self, name) for name in asdict(PLAIN_SUM)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def total(self, weights: LossWeights = PLAIN_SUM, shares: Mapping[str, float] | None = None) -> Tensor:
+        """Weighted sum. ``shares``: what each loss, a mean over its own items, counts in the mean over a batch of which
+        this one is a part; 1 where it is not named."""
+        factors = {name: weight * (shares or {}).get(name, 1.0) for name, weight in asdict(weights).items()}
+        terms = [factors[name] * value for name, value in self.by_name().items()]
+        return torch.stack(terms).sum()
+
+
+Contrast = Callable[[Tensor, Tensor], Tensor]  # study and text embeddings, both (B, E), to a loss
 
 
 def alta_losses(
     model: ALTA,
     batch: TrainingBatch,
+    weights: LossWeights = PLAIN_SUM,
     local_group: int | None = None,
-    gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+    contrast: Contrast | None = None,
+    context: Literal["cls", "patches"] = "cls",
 ) -> Losses:
     """Forward pass and losses of one batch.
 
-    gather: brings the embeddings of all processes together for the contrastive loss, (B, E) to (all, E).
-
     local_group: studies that are contrasted with one another in the local loss, whose cost grows with their square;
     None is the whole batch. The paper's is the 24 studies of one GPU.
+    contrast: stands in for the contrastive loss of this batch alone, to contrast it with more than itself.
+    context: what of the images the masked report is read with: ALTA's mean cls token or MRM's mean patch token.
     """
-    images = torch.cat([model.halve(batch.target)[:, None], batch.others], 1)  # (B, S, C, H, W)
-    image = model.image_encoder(images, batch.present, batch.noise)
-    text = model.text_encoder(batch.input_ids, batch.attention_mask)
-    masked = model.text_encoder(
-        batch.masked_input_ids,
-        batch.attention_mask,
-        model.image_to_text(image.pooled()),
-    )
-
-    study_embedding = model.image_encoder.embed_study(image)
-    text_embedding = model.text_encoder.embed_text(text)
-    painted = model.image_decoder(image)
+    image = model.image_encoder(batch.images(model), batch.present, batch.noise)
+    text = study_embedding = text_embedding = painted = None
+    contrastive = local = image_loss = text_loss = None
+    if weights.contrastive or weights.local_contrastive:
+        text = model.text_encoder(batch.input_ids, batch.attention_mask)
+    if weights.contrastive and text is not None:
+        study_embedding = model.image_encoder.embed_study(image)
+        text_embedding = model.text_encoder.embed_text(text)
+        contrast = contrast or _contrast_within(model, batch.report_key)
+        contrastive = contrast(study_embedding, text_embedding)
+    if weights.local_contrastive and text is not None:
+        local = _local_loss(model, image, text, local_group or len(batch.present), batch.report_key)
+    if weights.image_reconstruction:
+        painted = model.image_decoder(image)
+        # A report without an image teaches the text tower only.
+        image_loss = image_reconstruction_loss(painted, batch.target, image.mask[:, 0] & batch.present[:, :1])
+    if weights.text_reconstruction:
+        seen = image.pooled() if context == "cls" else image.pooled_patches()
+        told = model.image_to_text(seen) * batch.present.any(1, keepdim=True)
+        masked = model.text_encoder(batch.masked_input_ids, batch.attention_mask, told)
+        text_loss = text_reconstruction_loss(model, masked, batch.labels)
     return Losses(
-        contrastive=contrastive_loss(gather(study_embedding), gather(text_embedding), model.logit_scale),
-        local_contrastive=_local_loss(model, image, text, local_group or len(batch.present)),
-        image_reconstruction=image_reconstruction_loss(painted, batch.target, image.mask[:, 0]),
-        text_reconstruction=text_reconstruction_loss(model, masked, batch.labels),
-        image_tokens=image,
-        study_embedding=study_embedding,
-        text_embedding=text_embedding,
-        painted=painted,
-    )
+        contrastive, local, image_loss, text_loss, image, study_embedding, text_embedding, painted
+    )  # fmt: skip
 
 
-def contrastive_loss(study_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor) -> Tensor:
-    """Symmetric cross-entropy over the batch (CLIP); both (B, E) of length 1, ``logit_scale`` in logs."""
-    return _symmetric_cross_entropy(logit_scale.exp() * study_embedding @ text_embedding.T)
+def contrastive_loss(
+    study_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor, report_key: Tensor | None = None
+) -> Tensor:
+    """Symmetric cross-entropy over the batch (CLIP); both (B, E) of length 1, ``logit_scale`` in logs.
+
+    With ``report_key`` (B,) the target of a study is shared evenly by all texts of its key.
+    """
+    return _symmetric_cross_entropy(logit_scale.exp() * study_embedding @ text_embedding.T, report_key)
 
 
-def local_contrastive_loss(similarity: Tensor) -> Tensor:
+def local_contrastive_loss(similarity: Tensor, report_key: Tensor | None = None) -> Tensor:
     """Symmetric cross-entropy of ``local_similarity``, (B texts, B images)."""
-    return _symmetric_cross_entropy(similarity)
+    return _symmetric_cross_entropy(similarity, report_key)
 
 
 def local_similarity(
@@ -151,6 +189,8 @@ def image_reconstruction_loss(painted: Tensor, target: Tensor, removed: Tensor) 
     patches = target.unflatten(3, (side, p)).unflatten(2, (side, p))  # (B, 3, rows, p, columns, p)
     patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # (B, N, p * p * 3)
     chosen = patches[removed].float()  # (R, p * p * 3)
+    if len(chosen) == 0:
+        return painted.float().sum() * 0  # still part of the graph
     mean, variance = chosen.mean(-1, keepdim=True), chosen.var(-1, keepdim=True)
     return F.mse_loss(painted[removed].float(), (chosen - mean) / (variance + 1e-6).sqrt())
 
@@ -159,11 +199,15 @@ def text_reconstruction_loss(model: ALTA, masked: TextTokens, labels: Tensor) ->
     """Cross-entropy on the masked tokens only; the vocabulary head runs on no other position."""
     hidden = masked.hidden[labels != -100]  # (M, D)
     if len(hidden) == 0:
-        return hidden.sum()  # zero, and still part of the graph
+        return hidden.float().sum()  # zero, and still part of the graph
     return F.cross_entropy(model.text_encoder.predict_words(hidden).float(), labels[labels != -100])
 
 
-def _local_loss(model: ALTA, image: ImageTokens, text: TextTokens, group: int) -> Tensor:
+def _contrast_within(model: ALTA, report_key: Tensor | None) -> Contrast:
+    return lambda study, text: contrastive_loss(study, text, model.logit_scale, report_key)
+
+
+def _local_loss(model: ALTA, image: ImageTokens, text: TextTokens, group: int, report_key: Tensor | None) -> Tensor:
     patches = model.image_encoder.local_projection_head(image.patches.flatten(1, 2)).float()  # (B, S * K, E)
     patch_mask = image.present.repeat_interleave(image.patches.shape[2], dim=1)  # (B, S * K)
     words = model.text_encoder.local_projection_head(text.hidden[:, 1:]).float()  # (B, T - 1, E)
@@ -175,10 +219,18 @@ def _local_loss(model: ALTA, image: ImageTokens, text: TextTokens, group: int) -
         model.logit_scale_local3,
     )
     groups = zip(*(part.split(group) for part in (patches, words, patch_mask, word_mask)), strict=True)
-    losses = [local_contrastive_loss(local_similarity(p, w, pm, wm, scales)) for p, w, pm, wm in groups]
+    keys = repeat(None) if report_key is None else report_key.split(group)
+    losses = [
+        local_contrastive_loss(local_similarity(p, w, pm, wm, scales), key)
+        for (p, w, pm, wm), key in zip(groups, keys, strict=False)  # without keys there is no end of them
+    ]
     return torch.stack(losses).mean()
 
 
-def _symmetric_cross_entropy(logits: Tensor) -> Tensor:
-    own = torch.arange(len(logits), device=logits.device)
+def _symmetric_cross_entropy(logits: Tensor, key: Tensor | None) -> Tensor:
+    if key is None:
+        own = torch.arange(len(logits), device=logits.device)
+    else:
+        own = (key[:, None] == key[None, :]).to(logits.dtype)
+        own = own / own.sum(1, keepdim=True)  # (B, B), symmetric: of the same sum in rows that share a key
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

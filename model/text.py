@@ -13,6 +13,7 @@ from .errors import CheckpointError
 __all__ = [
     "ReportTokenizer",
     "TokenBatch",
+    "extend_vocabulary",
     "report_body",
     "sentences",
     "train_vocabulary",
@@ -76,8 +77,13 @@ def report_body(findings: str | None, impression: str | None, text: str = "") ->
 
 
 def sentences(text: str) -> list[str]:
-    """Split at full stops, question and exclamation marks that end a word, and at line breaks between paragraphs."""
-    parts = re.split(r"(?<=[a-z0-9)\]%][.!?])\s+|\n\s*\n", text.strip(), flags=re.IGNORECASE)
+    """Split at full stops, question and exclamation marks that end a word, and at line breaks between paragraphs.
+
+    The number of a list item ("1.") stays with its item.
+    """
+    numbers = r"(?<!^\d[.])(?<!^\d\d[.])(?<![.!?:]\s\d[.])(?<![.!?:]\s\d\d[.])"
+    ends = rf"(?<=[a-z0-9)\]%][.!?]){numbers}\s+"
+    parts = re.split(rf"{ends}|\n\s*\n", text.strip(), flags=re.IGNORECASE | re.MULTILINE)
     return [" ".join(part.split()) for part in parts if part.strip()]
 
 
@@ -87,6 +93,20 @@ def train_vocabulary(texts: Iterable[str], size: int, folder: Path) -> Path:
     Every printable ASCII character is in it alone and as a continuation, so no ordinary text gives [UNK].
     The same texts give the same file.
     """
+    path = folder / "vocab.txt"
+    path.write_text("\n".join(_learn_tokens(texts, size)) + "\n", encoding="utf-8")
+    return path
+
+
+def extend_vocabulary(tokens: Sequence[str], texts: Iterable[str], count: int) -> list[str]:
+    """``tokens`` followed by at most ``count`` new ones, the words and parts that ``texts`` need most."""
+    known = set(tokens)
+    # Tokens are learned most frequent first, so the first new ones are those that are met most.
+    learned = _learn_tokens(texts, len(tokens) + count)
+    return [*tokens, *[token for token in learned if token not in known][:count]]
+
+
+def _learn_tokens(texts: Iterable[str], size: int) -> list[str]:
     trainer = BertWordPieceTokenizer(lowercase=True)
     texts = list(texts)
     ascii_characters = {chr(code).lower() for code in range(33, 127)}
@@ -97,7 +117,4 @@ def train_vocabulary(texts: Iterable[str], size: int, folder: Path) -> Path:
     trainer.train_from_iterator(
         texts, vocab_size=size, special_tokens=[*SPECIAL_TOKENS, *alphabet], show_progress=False,
     )  # fmt: skip
-    tokens = [token for token, _ in sorted(trainer.get_vocab().items(), key=lambda item: item[1])]
-    path = folder / "vocab.txt"
-    path.write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    return path
+    return [token for token, _ in sorted(trainer.get_vocab().items(), key=lambda item: item[1])]

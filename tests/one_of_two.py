@@ -1,12 +1,12 @@
 """One process of a training world: ``python -m tests.one_of_two OUT`` under the environment of ``torchrun``."""
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 
-from model.losses import TrainingBatch, alta_losses
+from model.losses import LossWeights, TrainingBatch, alta_losses, contrastive_loss
 from model.training.distributed import World, join_world
 
 from .tiny import tiny_model
@@ -34,13 +34,20 @@ def joined_batch(size: int = 6) -> TrainingBatch:
 
 
 def rows_of(batch: TrainingBatch, rows: torch.Tensor) -> TrainingBatch:
-    return TrainingBatch(**{f.name: getattr(batch, f.name)[rows] for f in fields(TrainingBatch)})
+    names = [field.name for field in fields(TrainingBatch) if getattr(batch, field.name) is not None]
+    return replace(batch, **{name: getattr(batch, name)[rows] for name in names})
 
 
 def gradients(batch: TrainingBatch, world: World, local_group: int) -> dict[str, torch.Tensor]:
     model = tiny_model()
-    losses = alta_losses(model, batch, local_group, world.gather)
-    losses.total(LOCAL_WEIGHT, world.share_of_mean(int((batch.labels != -100).sum()))).backward()
+    losses = alta_losses(
+        model,
+        batch,
+        local_group=local_group,
+        contrast=lambda *pair: contrastive_loss(*map(world.gather, pair), model.logit_scale),
+    )
+    shares = world.shares_of_mean({"text_reconstruction": int((batch.labels != -100).sum())})
+    losses.total(LossWeights(local_contrastive=LOCAL_WEIGHT), shares).backward()
     world.average_gradients(model.parameters())
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 

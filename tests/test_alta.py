@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.alta import ALTA, SLOTS, ALTAConfig, ImageConfig, ImageTokens, ViTBlock, sine_cosine_positions
-from model.training.optimizer import trainable_names
+from model.training.objectives import trainable_names
 from tests.tiny import VOCABULARY, tiny_config, tiny_model
 
 ALL = torch.ones(2, 4, dtype=torch.bool)

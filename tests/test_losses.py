@@ -10,6 +10,7 @@ from torch import Tensor
 from model.alta import ALTA, TextTokens
 from model.losses import (
     Losses,
+    LossWeights,
     TrainingBatch,
     alta_losses,
     contrastive_loss,
@@ -55,7 +56,7 @@ def batch(channels: int = 3, widest: int = 20) -> TrainingBatch:
 
 def losses_of(model: ALTA, data: TrainingBatch, group: int | None = None) -> Losses:
     with torch.no_grad():
-        return alta_losses(model, data, group)
+        return alta_losses(model, data, local_group=group)
 
 
 def value(x: Tensor) -> float:
@@ -87,10 +88,28 @@ def test_gathered_embeddings_are_contrasted_with_one_another() -> None:
     alone = losses_of(model, data)
     others = F.normalize(draw(4, 8), dim=1)
     with torch.no_grad():
-        gathered = alta_losses(model, data, gather=lambda rows: torch.cat([rows, others]))
+        gathered = alta_losses(
+            model,
+            data,
+            contrast=lambda *pair: contrastive_loss(*(torch.cat([rows, others]) for rows in pair), model.logit_scale),
+        )
     pair = [torch.cat([rows, others]) for rows in (alone.study_embedding, alone.text_embedding)]
     assert value(gathered.contrastive) == pytest.approx(value(contrastive_loss(*pair, model.logit_scale)))
     assert value(gathered.contrastive) != pytest.approx(value(alone.contrastive))
+
+
+def test_studies_that_say_the_same_are_no_negatives_of_each_other() -> None:
+    study, text = F.normalize(draw(5, 8), dim=1), F.normalize(draw(5, 8, seed=1), dim=1)
+    scale, keys = torch.tensor(1.5), torch.tensor([4, 7, 4, 9, 4])
+    logits = scale.exp() * study @ text.T
+    expected = 0.0
+    for i in range(5):
+        same = [j for j in range(5) if keys[j] == keys[i]]
+        for j in same:
+            expected -= value(logits.log_softmax(1)[i, j] + logits.log_softmax(0)[j, i]) / len(same) / 10
+    assert value(contrastive_loss(study, text, scale, keys)) == pytest.approx(expected, abs=1e-5)
+    alone = contrastive_loss(study, text, scale, torch.arange(5))
+    assert value(alone) == pytest.approx(value(contrastive_loss(study, text, scale)), abs=1e-6)
 
 
 # Local contrastive
@@ -215,7 +234,7 @@ def test_the_objective_is_the_sum_of_the_four() -> None:
     assert list(values) == ["contrastive", "local_contrastive", "image_reconstruction", "text_reconstruction"]
     assert value(losses.total()) == pytest.approx(sum(values.values()), rel=1e-6)
     lighter = sum(values.values()) - 0.75 * values["local_contrastive"]
-    assert value(losses.total(local_weight=0.25)) == pytest.approx(lighter, rel=1e-6)
+    assert value(losses.total(LossWeights(local_contrastive=0.25))) == pytest.approx(lighter, rel=1e-6)
 
 
 def test_the_masked_report_is_read_with_the_images_and_the_contrasted_one_without() -> None:

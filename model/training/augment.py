@@ -30,6 +30,9 @@ class Augmentation:
     brightness: Tensor
     contrast: Tensor
 
+    def to(self, device: torch.device) -> "Augmentation":
+        return Augmentation(self.affine.to(device), self.brightness.to(device), self.contrast.to(device))
+
     def __call__(self, pictures: Tensor) -> Tensor:
         """(B, 1, H, H) in 0..1 to the same, moved and re-exposed. What lies outside is black."""
         grid = F.affine_grid(self.affine, list(pictures.shape), align_corners=False)

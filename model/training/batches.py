@@ -5,6 +5,7 @@ Axes: B studies, H side in px, T tokens.
 
 import random
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from ..image import ImageTransform
 from ..losses import TrainingBatch
 from ..text import ReportTokenizer, report_body, sentences
 from .augment import Augmentation, draw_augmentation
-from .studies import RenderedStudies
+from .studies import TrainingStudies
 
-__all__ = ["BatchMaker"]
+__all__ = ["BatchMaker", "report_keys"]
 
 
 class BatchMaker:
@@ -26,46 +27,37 @@ class BatchMaker:
 
     def __init__(
         self,
-        studies: RenderedStudies,
+        studies: TrainingStudies,
         tokenizer: ReportTokenizer,
         config: ALTAConfig,
         transform: ImageTransform,
         one_section: float,  # share of texts cut to one section
+        same_report: Literal["negative", "identical", "identical_or_normal"] = "negative",
+        device: torch.device | None = None,
     ) -> None:
         self.studies = studies
         self.tokenizer = tokenizer
         self.config = config
         self.transform = transform
         self.one_section = one_section
+        self.keys = None if same_report == "negative" else report_keys(studies, same_report == "identical_or_normal")
+        self.device = device or torch.device("cpu")
 
     def __call__(self, rows: np.ndarray, seed: int, augmentation: float | None) -> TrainingBatch:
         """The studies at ``rows``; ``augmentation`` is the strength of the affine part, None shows them as they are."""
         draw = torch.Generator().manual_seed(seed)
         chance = random.Random(seed)
         frontal_change, lateral_change = _augmentations(len(rows), draw, augmentation)
-        prior = self.studies.prior[rows]
-        known = np.where(prior >= 0, prior, 0)
-        has_lateral = self.studies.has_lateral
-        present = np.stack(
-            [
-                prior >= -1,
-                has_lateral[rows],
-                prior >= 0,
-                (prior >= 0) & has_lateral[known],
-            ],
-            1,
-        )
-
-        target = self._pictures(self.studies.frontal, rows, frontal_change)
+        target = self._pictures("current_frontal", rows, frontal_change)
         side = self.config.image.size
         prior_frontal = F.interpolate(
-            self._pictures(self.studies.frontal, known, frontal_change),
+            self._pictures("prior_frontal", rows, frontal_change),
             (side, side),
             mode="bicubic",
             antialias=True,
         )
-        current_lateral = self._pictures(self.studies.lateral, rows, lateral_change)
-        prior_lateral = self._pictures(self.studies.lateral, known, lateral_change)
+        current_lateral = self._pictures("current_lateral", rows, lateral_change)
+        prior_lateral = self._pictures("prior_lateral", rows, lateral_change)
         others = torch.stack([current_lateral, prior_frontal, prior_lateral], 1)  # (B, 3, 1, H, H)
 
         texts = [self._text(row, chance) for row in rows]
@@ -78,26 +70,26 @@ class BatchMaker:
         return TrainingBatch(
             target=target,
             others=others,
-            present=torch.from_numpy(present),
+            present=torch.from_numpy(self.studies.present[rows]),
             input_ids=input_ids,
             attention_mask=attention_mask,
             masked_input_ids=masked_input_ids,
             labels=labels,
             noise=torch.rand(len(rows), len(SLOTS), self.config.image.patches, generator=draw),
-        )
+            report_key=None if self.keys is None else torch.from_numpy(self.keys[rows]),
+        ).to(self.device)
 
-    def _pictures(self, source: np.ndarray, rows: np.ndarray, change: Augmentation | None) -> Tensor:
-        pixels = torch.from_numpy(np.asarray(source[rows])).float()[:, None] / 255  # (B, 1, side, side)
-        return ((change(pixels) if change else pixels) - self.transform.mean) / self.transform.std
+    def _pictures(self, slot: str, rows: np.ndarray, change: Augmentation | None) -> Tensor:
+        pixels = torch.from_numpy(self.studies.slot_pictures(slot, rows)).to(self.device)
+        pixels = pixels.float()[:, None] / 255  # (B, 1, side, side)
+        return ((change.to(self.device)(pixels) if change else pixels) - self.transform.mean) / self.transform.std
 
     def _text(self, row: int, chance: random.Random) -> str:
-        findings, impression = (
-            self.studies.findings_text[row],
-            self.studies.impression_text[row],
-        )
+        findings, impression = self.studies.findings[row], self.studies.impression[row]
         if chance.random() < self.one_section:
             findings, impression = (findings, "") if chance.random() < 0.5 else ("", impression)
-        parts: Sequence[str] = sentences(report_body(findings, impression))
+        body = report_body(findings, impression) or self.studies.body(row)
+        parts: Sequence[str] = sentences(body)
         return " ".join(chance.sample(parts, len(parts)))
 
     def _mask(self, input_ids: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -105,6 +97,17 @@ class BatchMaker:
         chosen = (torch.rand(input_ids.shape, generator=draw) < self.config.text.mask_ratio) & ~special
         masked = torch.where(chosen, self.tokenizer.mask_id, input_ids)
         return masked, torch.where(chosen, input_ids, -100)
+
+
+def report_keys(studies: TrainingStudies, normal_alike: bool) -> np.ndarray:
+    """int64 (N,): equal where two studies' reports read the same, or both are known to show no finding."""
+    numbers: dict[str, int] = {}
+    keys = np.empty(len(studies), np.int64)
+    for row in range(len(studies)):
+        normal = normal_alike and studies.labels[row] == frozenset()
+        name = "" if normal else " ".join(studies.body(row).lower().split())
+        keys[row] = numbers.setdefault(name, len(numbers))
+    return keys
 
 
 def _augmentations(

@@ -1,22 +1,26 @@
-"""A training run, written down: one TOML file makes one checkpoint."""
+"""A training run, written down: one TOML file makes one checkpoint. Paths in it are relative to where it is run."""
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..alta import ALTAConfig, ImageConfig, TextConfig
-from ..checkpoint import Provenance
+from ..checkpoint import Provenance, read_architecture
 from ..errors import AltaError
 from ..image import ImageTransform
+from ..losses import LossWeights
+from .objectives import OBJECTIVES, ObjectiveName
 
 __all__ = [
+    "BaseConfig",
     "DataConfig",
     "OptimConfig",
     "TrainConfig",
     "TrainingConfigError",
+    "ValidationConfig",
     "read_config",
 ]
 
@@ -26,24 +30,50 @@ class TrainingConfigError(AltaError):
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Simulated studies: ``seed`` names the cohort, so another seed shares no patient with it."""
+class BaseConfig:
+    """Where the weights start: a checkpoint of ours, or the published MRM.pth and CXR-BERT folder; at random if empty.
 
+    Of a checkpoint the architecture, vocabulary and image constants are taken over too; [model] and [transform]
+    name only what is to differ.
+    """
+
+    checkpoint: str | None = None
+    mrm: str | None = None
+    cxr_bert: str | None = None
+
+    @property
+    def given(self) -> bool:
+        return self.checkpoint is not None or self.mrm is not None
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """``table`` is a studies.csv of ``alta data prepare``; without one, studies are simulated: ``seed`` names the
+    cohort, so another seed shares no patient with it."""
+
+    table: str | None = None
+    max_bad_share: float = 0.01  # of pictures that cannot be read; more stop the run
     seed: int = 1
-    studies: int = 20_000
+    studies: int = 20_000  # simulated
     validation_seed: int = 2
-    validation_studies: int = 400
+    validation_studies: int = 400  # simulated, or at most so many of the table's split "validate"
     # Share of texts cut to one section: people search with phrases, not with whole reports.
     one_section: float = 0.5
     augmentation: float = 1.0  # strength of the affine part; 1 is the paper's
+    # Studies that say the same are no negatives of each other: those of one report, or also all without a finding.
+    same_report: Literal["negative", "identical", "identical_or_normal"] = "negative"
+    new_tokens: int = 0  # words of these reports that a base's vocabulary learns
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """The schedule of the paper: linear warm-up, then cosine to zero; learning rate base x batch / 256."""
 
-    batch: int = 96
+    batch: int = 96  # studies of all processes
+    # Studies that a process runs at once; 0: its whole share. The contrastive loss sees the whole batch all the same.
+    micro_batch: int = 0
     steps: int = 10_000
+    horizon: int = 0  # step at which the cosine would reach zero; 0: the last. The paper stops at a third.
     warmup_steps: int = 500
     restart_at: int = 0  # step at which a second, lower cosine begins; 0: never
     base_learning_rate: float = 1.5e-4
@@ -51,23 +81,44 @@ class OptimConfig:
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     local_group: int = 24  # studies contrasted in the local loss: those of one GPU in the paper
-    # The paper sums the losses plainly, from pre-trained towers. From random ones the local loss has a gradient a
-    # thousand times that of the others.
-    local_weight: float = 1.0
-    trainable: Literal["adapters", "all"] = "adapters"
+    trainable: Literal["objective", "all"] = "objective"
+    lora_rank: int = 16
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """``select`` is the figure of the best checkpoint, which is the one that is written; None: the objective's."""
+
+    every: int = 250  # steps
+    select: Literal["recall_at_10", "zero_shot_auroc", "loss"] | None = None
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     name: str
+    objective: ObjectiveName = "alta"
     seed: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    trackers: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    base: BaseConfig = field(default_factory=BaseConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    # The paper sums the losses plainly, from pre-trained towers. From random ones the local loss has a gradient a
+    # thousand times that of the others.
+    losses: LossWeights = field(default_factory=LossWeights)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     model: ALTAConfig = field(default_factory=ALTAConfig)
     transform: ImageTransform = field(default_factory=ImageTransform)
     provenance: Provenance | None = None
     stored_dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise TrainingConfigError(problem)
+
+    @property
+    def selection(self) -> str:
+        return self.validation.select or OBJECTIVES[self.objective].select
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -78,37 +129,92 @@ def read_config(path: Path) -> TrainConfig:
         raise TrainingConfigError(f"{path}: cannot be read: {error.strerror}.") from error
     except ValueError as error:  # of TOML or of UTF-8
         raise TrainingConfigError(f"{path}: not TOML: {error}.") from error
-    model = content.pop("model", {})
-    if not isinstance(model, dict):
-        raise TrainingConfigError(f"{path}: model: expected a table, found {model!r}.")
-    parts = {
-        "image": _build(ImageConfig, model.pop("image", {}), path, "model.image"),
-        "text": _build(TextConfig, model.pop("text", {}), path, "model.text"),
-    }
-    content["model"] = _build(ALTAConfig, {**model, **parts}, path, "model")
-    for name, kind in (
-        ("data", DataConfig),
-        ("optim", OptimConfig),
-        ("transform", ImageTransform),
-    ):
-        if name in content:
-            content[name] = _build(kind, content[name], path, name)
+    objective = content.get("objective", "alta")
+    if objective not in OBJECTIVES:
+        raise TrainingConfigError(f"{path}: objective is {objective!r}; expected one of {', '.join(OBJECTIVES)}.")
+    base: BaseConfig = _build(BaseConfig, content.get("base", {}), path, "base")
+    architecture, transform = _start(base)
+    content["base"] = base
+    content["model"] = _model(content.pop("model", {}), architecture, objective, path)
+    content["transform"] = _build(ImageTransform, content.get("transform", {}), path, "transform", asdict(transform))
+    losses = asdict(OBJECTIVES[objective].losses)
+    content["losses"] = _build(LossWeights, content.get("losses", {}), path, "losses", losses)
+    for name, kind in (("data", DataConfig), ("optim", OptimConfig), ("validation", ValidationConfig)):
+        content[name] = _build(kind, content.get(name, {}), path, name)
     if "provenance" in content:
         content["provenance"] = _build(Provenance, content["provenance"], path, "provenance")
-    config: TrainConfig = _build(TrainConfig, content, path, "top level")
-    if config.optim.batch > config.data.studies:
-        raise TrainingConfigError(
-            f"{path}: optim.batch is {config.optim.batch}, data.studies {config.data.studies}; no batch can be filled."
-        )
-    if config.transform.crop != config.model.image.size:
-        raise TrainingConfigError(
-            f"{path}: transform.crop is {config.transform.crop} px, model.image.size {config.model.image.size};"
-            " they must be the same."
-        )
+    try:
+        config: TrainConfig = _build(TrainConfig, content, path, "top level")
+    except TrainingConfigError as error:
+        raise error if error.message.startswith(str(path)) else TrainingConfigError(f"{path}: {error}") from error
     return config
 
 
-def _build(kind: type[Any], values: dict[str, Any], path: Path, where: str) -> Any:
+def _start(base: BaseConfig) -> tuple[ALTAConfig, ImageTransform]:
+    return read_architecture(Path(base.checkpoint)) if base.checkpoint else (ALTAConfig(), ImageTransform())
+
+
+def _model(given: Any, start: ALTAConfig, objective: ObjectiveName, path: Path) -> ALTAConfig:
+    """The base's or the published architecture, with what the objective and the file change."""
+    if not isinstance(given, dict):
+        raise TrainingConfigError(f"{path}: model: expected a table, found {given!r}.")
+    for key, why in (("adapters", "the objective decides"), ("slots_read", "temporal and multiview decide")):
+        if key in given:
+            raise TrainingConfigError(f"{path}: model: {key} cannot be set; {why}.")
+    rule = OBJECTIVES[objective]
+    start = replace(start, adapters=rule.adapters)
+    if rule.frontal_only:
+        start = replace(start, temporal=False, multiview=False)
+    elif "temporal" not in given and "multiview" not in given:
+        start = replace(start, temporal=True, multiview=True)  # a base that reads frontals only does not bind
+    if rule.mask_ratio is not None:
+        start = replace(start, image=replace(start.image, mask_ratio=rule.mask_ratio))
+    values = {key: value for key, value in given.items() if key not in ("image", "text")}
+    parts = {
+        "image": _build(ImageConfig, given.get("image", {}), path, "model.image", asdict(start.image)),
+        "text": _build(TextConfig, given.get("text", {}), path, "model.text", asdict(start.text)),
+    }
+    defaults = {key: value for key, value in asdict(start).items() if key not in parts}
+    model: ALTAConfig = _build(ALTAConfig, {**values, **parts}, path, "model", defaults)
+    return model
+
+
+def _problem(config: TrainConfig) -> str:
+    """What contradicts itself, and what to do; empty when nothing does."""
+    base, data, optim, rule = config.base, config.data, config.optim, OBJECTIVES[config.objective]
+    if data.table is None and optim.batch > data.studies:
+        return f"optim.batch is {optim.batch}, data.studies {data.studies}; no batch can be filled."
+    if config.transform.crop != config.model.image.size:
+        return (
+            f"transform.crop is {config.transform.crop} px, model.image.size {config.model.image.size};"
+            " they must be the same."
+        )
+    if base.checkpoint and (base.mrm or base.cxr_bert):
+        return "base: expected either checkpoint or mrm with cxr_bert, found both."
+    if base.mrm is None and base.cxr_bert is not None:
+        return "base: cxr_bert alone is half a base; name mrm, the file MRM.pth, too."
+    if base.mrm is not None and base.cxr_bert is None:
+        return "base: mrm alone is half a base; name cxr_bert, the CXR-BERT folder, too."
+    if rule.needs_base and not base.given and optim.trainable == "objective":
+        return (
+            f'{config.objective} adapts a base: name one in [base], or set optim.trainable = "all" to learn'
+            " everything from random weights."
+        )
+    if config.model.adapters != rule.adapters:
+        return f"{config.objective} expects model.adapters {rule.adapters!r}, found {config.model.adapters!r}."
+    if optim.micro_batch and config.losses.local_contrastive and optim.micro_batch % optim.local_group:
+        return (
+            f"optim.micro_batch is {optim.micro_batch}, optim.local_group {optim.local_group}; the first must be a"
+            " multiple of the second."
+        )
+    if not any(asdict(config.losses).values()):
+        return "losses: every weight is 0; nothing would be learned."
+    if config.losses.contrastive and optim.batch < 2:
+        return "optim.batch is 1; contrastive learning needs at least two studies."
+    return ""
+
+
+def _build(kind: type[Any], values: Any, path: Path, where: str, defaults: dict[str, Any] | None = None) -> Any:
     if not isinstance(values, dict):
         raise TrainingConfigError(f"{path}: {where}: expected a table, found {values!r}.")
     known = get_type_hints(kind)
@@ -124,6 +230,6 @@ def _build(kind: type[Any], values: dict[str, Any], path: Path, where: str) -> A
             problem = error.errors()[0]["msg"]
             raise TrainingConfigError(f"{path}: {where}: {key} is {value!r}. {problem}.") from error
     try:
-        return kind(**values)
+        return kind(**{**(defaults or {}), **values})
     except TypeError as error:
         raise TrainingConfigError(f"{path}: {where}: {error}.") from error

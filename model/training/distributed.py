@@ -5,8 +5,8 @@ gradients; gradients are averaged before the update, so the processes stay alike
 """
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ __all__ = ["World", "join_world"]
 class World:
     rank: int = 0
     size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def leads(self) -> bool:
@@ -34,14 +35,16 @@ class World:
         """The rows of all processes, rank after rank; gradients flow back to where the rows came from."""
         return x if self.size == 1 else _Gather.apply(x, self.rank, self.size)
 
-    def share_of_mean(self, count: int) -> float:
-        """What this process's mean over ``count`` items is multiplied by, so that the average over processes is the
+    def shares_of_mean(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """What this process's means over so many items are multiplied by, so that their average over processes is the
         mean over all items."""
         if self.size == 1:
-            return 1.0
-        total = torch.tensor(float(count))
+            return dict.fromkeys(counts, 1.0)
+        own = torch.tensor([float(count) for count in counts.values()], device=self.device)
+        total = own.clone()
         dist.all_reduce(total)
-        return count * self.size / max(float(total), 1.0)
+        shares = own * self.size / total.clamp(min=1)
+        return dict(zip(counts, shares.tolist(), strict=True))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         if self.size == 1:
@@ -58,17 +61,29 @@ class World:
             dist.barrier()
 
 
-def join_world() -> World:
-    """The world that ``torchrun`` describes in the environment, joined over gloo; else a world of one."""
+def join_world(device: str = "auto") -> World:
+    """The world that ``torchrun`` describes in the environment, joined over NCCL or gloo; else a world of one.
+
+    device: "auto" (a GPU a process where there are any), "cpu" or "cuda".
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    chosen = torch.device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
     if size == 1:
-        return World()
+        return World(device=chosen)
     if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    return World(dist.get_rank(), size)
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return World(dist.get_rank(), size, chosen)
 
 
 class _Gather(torch.autograd.Function):
+    """All processes must bring equally many rows."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, rank: int, size: int) -> Tensor:
         ctx.rank, ctx.rows = rank, len(x)

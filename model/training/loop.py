@@ -1,40 +1,44 @@
-"""The training loop: batches in, four losses, one checkpoint out.
+"""The training loop: batches in, losses down, one checkpoint out.
 
-Each step is a function of the configuration and the step's number, so a seed reproduces a run on one kind of machine.
+Each step is a function of the configuration and the step's number, so a seed reproduces a run on one kind of machine,
+and a run that was killed ends as one that was not.
 """
 
-import math
+import hashlib
+import json
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..alta import ALTA
-from ..checkpoint import Provenance, save_checkpoint
-from ..evaluation.metrics import hit_ranks
-from ..losses import TrainingBatch, alta_losses
-from ..text import ReportTokenizer, report_body, train_vocabulary
+from ..checkpoint import Provenance, save_checkpoint, write_whole
+from ..losses import TrainingBatch
+from ..text import ReportTokenizer
+from .adapters import export_adapters
 from .batches import BatchMaker
-from .config import TrainConfig
+from .config import TrainConfig, TrainingConfigError
 from .distributed import World, join_world
 from .journal import Journal
-from .optimizer import choose_trainable, make_optimizer, set_learning_rate
-from .studies import RenderedStudies, render_cohort
+from .load import load_training
+from .lora import merged_parameters
+from .objectives import OBJECTIVES
+from .optimizer import make_optimizer, set_learning_rate
+from .start import build_model, write_vocabulary
+from .state import STATE, RunState, keep_state, restore_state
+from .step import TrainingDiverged, Update
+from .studies import TrainingStudies
+from .validation import better, validate
 
 __all__ = ["train"]
 
-MAX_LOGIT_SCALE = math.log(100)  # CLIP's and ALTA's clamp
-LOG_EVERY = 50
-SAVE_EVERY = 250
-STATE = "state.pt"  # what an interrupted run continues from
+LOG_EVERY = 50  # steps
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -46,142 +50,150 @@ def train(
     workers: int,
     progress: Progress = lambda stage, done, total: None,
     resume: bool = False,
-) -> None:
-    """Render the cohort, learn the vocabulary, train, and write the checkpoint into ``output``.
+    device: str = "auto",
+) -> RunState:
+    """Read or render the studies, settle the vocabulary, train, and write the best checkpoint into ``output``.
 
-    ``log.jsonl`` there gets one line of losses every fifty steps and one of validation figures with every save.
-    ``resume`` continues from the last save of an interrupted run of the same configuration.
+    ``log.jsonl`` there gets one line of losses every fifty steps and one of figures with every validation;
+    ``training.json`` says what the run was; ``adapters/`` holds what an adapting run has learned, alone. ``resume``
+    continues an interrupted run of the same configuration from its last validation.
+
+    Raises TrainingConfigError, TrainingDiverged with the studies of the batch, CheckpointError of the base.
     """
-    world = join_world()
+    world = join_world(device)
+    _check_shares(config, world)
     output.mkdir(parents=True, exist_ok=True)
     going_on = resume and (output / STATE).exists()
     if not world.leads:
-        world.wait()  # until rank 0 has rendered and learned the vocabulary
-    studies, validation = _cohorts(config, cache, workers, progress)
+        world.wait()  # until rank 0 has made the cache and the vocabulary
+    studies, validation = load_training(config, cache, workers, progress)
     if world.leads:
         if not going_on:
-            bodies = [report_body(*parts) for parts in zip(studies.findings_text, studies.impression_text, strict=True)]
-            train_vocabulary(bodies, config.model.text.vocabulary, output)
+            (output / STATE).unlink(missing_ok=True)
+            write_vocabulary(config, [studies.body(row) for row in range(len(studies))], output)
         world.wait()
     tokenizer = ReportTokenizer(output / "vocab.txt", config.model.text.context_length)
-    config = _with_vocabulary(config, len(tokenizer.vocabulary))
-
+    config, model = build_model(config, tokenizer)
+    model.to(world.device)
     # Plain attention in bfloat16 as it stands; the default widens it to float32 first.
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-    torch.manual_seed(config.seed)
-    model = ALTA(config.model)
-    choose_trainable(model, config.optim)
-    optimizer = make_optimizer(model, config.optim)
-    maker = BatchMaker(studies, tokenizer, config.model, config.transform, config.data.one_section)
-    first = _restore(output / STATE, model, optimizer) if going_on else 0
-    started = time.monotonic()
-    with Journal(output / "log.jsonl", world, going_on) as journal:
-        for step, batch in enumerate(_prefetched(maker, config, world, first), start=first):
-            set_learning_rate(optimizer, step, config.optim)
-            torch.manual_seed(_seed(config, step, world))  # dropout
-            values = train_step(model, optimizer, batch, config, world)
-            done = step + 1
-            if world.leads:
-                progress("training", done, config.optim.steps)
-            if done % LOG_EVERY == 0 or done == config.optim.steps:
-                journal.write({"step": done, "seconds": round(time.monotonic() - started, 1), **values})
-            if world.leads and (done % SAVE_EVERY == 0 or done == config.optim.steps):
-                journal.write({"step": done, "validation": validate(model, validation, tokenizer, config)})
-                _save(output, model, tokenizer, config)
-                _keep(output / STATE, model, optimizer, done)
+    update = Update(model, make_optimizer(model, config.optim), config, world)
+    state = restore_state(output, model, update, config) if going_on else RunState()
+    run = _Run(config, output, model, tokenizer, update, validation, state, world)
+    run.go(studies, progress)
+    return state
 
 
-def _cohorts(
-    config: TrainConfig, cache: Path, workers: int, progress: Progress
-) -> tuple[RenderedStudies, RenderedStudies]:
-    data, scale = config.data, config.model.image.target_scale
-    training, validation = (
-        render_cohort(cache, seed, count, config.transform, scale, workers, lambda *n: progress("rendering", *n))
-        for seed, count in ((data.seed, data.studies), (data.validation_seed, data.validation_studies))
+class _Run:
+    """A run from where ``state`` is to its last step."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        output: Path,
+        model: ALTA,
+        tokenizer: ReportTokenizer,
+        update: Update,
+        validation: TrainingStudies,
+        state: RunState,
+        world: World,
+    ) -> None:
+        self.config, self.output, self.model, self.tokenizer = config, output, model, tokenizer
+        self.update, self.validation, self.state, self.world = update, validation, state, world
+
+    def go(self, studies: TrainingStudies, progress: Progress) -> None:
+        config, state, world = self.config, self.state, self.world
+        maker = BatchMaker(
+            studies,
+            self.tokenizer,
+            config.model,
+            config.transform,
+            config.data.one_section,
+            config.data.same_report,
+            world.device,
+        )
+        before, started = state.seconds, time.monotonic()
+        with Journal(self.output, world, state.done, config.trackers, config.name) as journal:
+            batches = _prefetched(maker, config, len(studies), world, state.done)
+            for step, (rows, batch) in enumerate(batches, start=state.done):
+                set_learning_rate(self.update.optimizer, step, config.optim)
+                try:
+                    values = self.update(batch, _seed(config, step, world))
+                except TrainingDiverged as error:
+                    raise TrainingDiverged(_diverged(error, step, [studies.ids[row] for row in rows])) from error
+                state.done, state.seconds = step + 1, round(before + time.monotonic() - started, 1)
+                if world.leads:
+                    progress("training", state.done, config.optim.steps)
+                last = state.done == config.optim.steps
+                if state.done % LOG_EVERY == 0 or last:
+                    rate = self.update.optimizer.param_groups[0]["lr"]
+                    journal.write({"step": state.done, "seconds": state.seconds, "learning_rate": rate, **values})
+                if world.leads and (state.done % config.validation.every == 0 or last):
+                    self._validate(journal)
+
+    def _validate(self, journal: Journal) -> None:
+        """Figures into the journal, the checkpoint if it is the best, and the state to resume from, in this order:
+        killed in between, the resumed run does it again."""
+        config, state = self.config, self.state
+        figures = validate(self.model, self.validation, self.tokenizer, config, self.world.device)
+        if better(figures, state.best, config.selection):
+            state.best, state.best_step = figures, state.done
+            self._save()
+        journal.write({"step": state.done, "validation": figures})
+        keep_state(self.output, state, self.model, self.update, config)
+
+    def _save(self) -> None:
+        config = self.config
+        trained_on = config.data.table or f"simulated cohort {config.data.seed}"
+        provenance = config.provenance or Provenance(config.name, trained_on, "", "Not for clinical use.")
+        stored = torch.float16 if config.stored_dtype == "float16" else torch.float32
+        merged = merged_parameters(self.model)
+        save_checkpoint(
+            self.output, self.model, self.tokenizer.vocabulary, config.transform, provenance, stored, merged
+        )
+        if OBJECTIVES[config.objective].needs_base and config.optim.trainable == "objective":
+            export_adapters(self.output / "adapters", self.model, self.tokenizer, config.transform, provenance)
+        record = {
+            "objective": config.objective,
+            "step": self.state.best_step,
+            "validation": self.state.best,
+            "table": config.data.table,
+            "table_sha256": _sha256(config.data.table),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "trainable": sum(p.numel() for p in self.update.learned),
+            "config": asdict(config),
+        }
+        write_whole(self.output / "training.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _check_shares(config: TrainConfig, world: World) -> None:
+    if config.optim.batch % world.size:
+        raise TrainingConfigError(
+            f"optim.batch is {config.optim.batch} for {world.size} processes; it must be a multiple of their number."
+        )
+
+
+def _diverged(error: TrainingDiverged, step: int, ids: list[str]) -> str:
+    return (
+        f"{error.message} Training stopped at step {step + 1}; the last checkpoint is kept. Lower"
+        f" optim.base_learning_rate or look at the studies of this batch: {', '.join(ids)}"
     )
-    return training, validation
 
 
-def _save(output: Path, model: ALTA, tokenizer: ReportTokenizer, config: TrainConfig) -> None:
-    provenance = config.provenance or Provenance(config.name, f"simulated cohort {config.data.seed}", "", "")
-    stored = torch.float16 if config.stored_dtype == "float16" else torch.float32
-    save_checkpoint(output, model, tokenizer.vocabulary, config.transform, provenance, stored)
+def _sha256(table: str | None) -> str | None:
+    return hashlib.sha256(Path(table).read_bytes()).hexdigest() if table else None
 
 
 def _seed(config: TrainConfig, step: int, world: World) -> int:
-    """Another one for every step and process, the same in every run."""
-    return (config.seed * 1_000_003 + step) * world.size + world.rank
+    """Another one for every step and process, the same in every run; a step may use the thousand that follow."""
+    return ((config.seed * 1_000_003 + step) * world.size + world.rank) * 1009
 
 
-def _with_vocabulary(config: TrainConfig, size: int) -> TrainConfig:
-    """The configured vocabulary is a limit: simulated reports may have fewer words."""
-    return replace(
-        config,
-        model=replace(config.model, text=replace(config.model.text, vocabulary=size)),
-    )
-
-
-def train_step(
-    model: ALTA,
-    optimizer: torch.optim.Optimizer,
-    batch: TrainingBatch,
-    config: TrainConfig,
-    world: World,
-) -> dict[str, float]:
-    """One update; returns the losses, their sum and the gradient norm before clipping."""
-    model.train()
-    narrow = config.precision == "bfloat16"
-    # On a CPU the backward pass of fused attention is several times slower than plain matrix products.
-    with (
-        torch.autocast("cpu", torch.bfloat16, enabled=narrow),
-        sdpa_kernel(SDPBackend.MATH),
-    ):
-        losses = alta_losses(model, batch, config.optim.local_group, world.gather)
-    total = losses.total(config.optim.local_weight, world.share_of_mean(int((batch.labels != -100).sum())))
-    if not torch.isfinite(total):
-        raise FloatingPointError(f"The loss is {float(total.detach())}: {losses.by_name()}.")
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    world.average_gradients(learned)
-    norm = nn.utils.clip_grad_norm_(learned, config.optim.clip_norm)
-    optimizer.step()
-    with torch.no_grad():
-        model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
-    values = {name: round(float(value.detach()), 5) for name, value in losses.by_name().items()}
-    return {
-        **values,
-        "total": round(float(total.detach()), 5),
-        "grad_norm": round(float(norm), 4),
-    }
-
-
-@torch.inference_mode()
-def validate(
-    model: ALTA,
-    studies: RenderedStudies,
-    tokenizer: ReportTokenizer,
-    config: TrainConfig,
-) -> dict[str, float]:
-    """Recall of the paired report on held-out patients, all patches visible, no augmentation."""
-    model.eval()
-    maker = BatchMaker(studies, tokenizer, config.model, config.transform, one_section=0.0)
-    images, texts = [], []
-    for rows in np.array_split(np.arange(len(studies)), max(1, len(studies) // 50)):
-        batch = maker(rows, seed=0, augmentation=None)
-        slots = torch.cat([model.halve(batch.target)[:, None], batch.others], 1)
-        images.append(model.image_encoder.embed_study(model.image_encoder(slots, batch.present)))
-        texts.append(model.text_encoder.embed_text(model.text_encoder(batch.input_ids, batch.attention_mask)))
-    similarity = (torch.cat(images) @ torch.cat(texts).T).numpy()
-    ranks = hit_ranks(similarity, np.eye(len(studies), dtype=bool))
-    return {f"recall_at_{k}": round(float((ranks <= k).mean()), 4) for k in (1, 5, 10)}
-
-
-def _rows(config: TrainConfig) -> Iterator[np.ndarray]:
-    """Rows of every step: the cohort in a new order each epoch, the incomplete last batch left out."""
+def _rows(config: TrainConfig, studies: int) -> Iterator[np.ndarray]:
+    """Rows of every step: the studies in a new order each epoch, the incomplete last batch left out."""
     step, epoch, batch = 0, 0, config.optim.batch
     while True:
-        order = np.random.default_rng((config.seed, epoch)).permutation(config.data.studies)
+        order = np.random.default_rng((config.seed, epoch)).permutation(studies)
         for start in range(0, len(order) - batch + 1, batch):
             if step == config.optim.steps:
                 return
@@ -190,36 +202,18 @@ def _rows(config: TrainConfig) -> Iterator[np.ndarray]:
         epoch += 1
 
 
-def _keep(path: Path, model: ALTA, optimizer: torch.optim.Optimizer, step: int) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-        },
-        partial,
-    )
-    partial.replace(path)
-
-
-def _restore(path: Path, model: ALTA, optimizer: torch.optim.Optimizer) -> int:
-    """The step to go on with."""
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
-
-
-def _prefetched(maker: BatchMaker, config: TrainConfig, world: World, first: int) -> Iterator[TrainingBatch]:
-    """Batches made by one thread ahead of the step that uses them; an error there is raised here."""
-    ready: queue.Queue[TrainingBatch | BaseException | None] = queue.Queue(maxsize=2)
+def _prefetched(
+    maker: BatchMaker, config: TrainConfig, studies: int, world: World, first: int
+) -> Iterator[tuple[np.ndarray, TrainingBatch]]:
+    """Rows and batches of this process, made by one thread ahead of the step that uses them; an error there is raised
+    here."""
+    ready: queue.Queue[tuple[np.ndarray, TrainingBatch] | BaseException | None] = queue.Queue(maxsize=2)
 
     def make() -> None:
         try:
-            for step, rows in islice(enumerate(_rows(config)), first, None):
-                augmentation = config.data.augmentation
-                ready.put(maker(world.share(rows), _seed(config, step, world), augmentation))
+            for step, rows in islice(enumerate(_rows(config, studies)), first, None):
+                own = world.share(rows)
+                ready.put((own, maker(own, _seed(config, step, world), config.data.augmentation)))
             ready.put(None)
         except BaseException as error:
             ready.put(error)

@@ -1,0 +1,69 @@
+"""The studies of a run, for training and for validation, from a study table or the simulator."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from .config import TrainConfig, TrainingConfigError
+from .objectives import OBJECTIVES
+from .pictures import load_studies
+from .simulated import render_cohort
+from .studies import ABSENT, TrainingStudies
+
+__all__ = ["load_training"]
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+def load_training(
+    config: TrainConfig, cache: Path, workers: int, progress: Progress
+) -> tuple[TrainingStudies, TrainingStudies]:
+    """Training and validation studies. Studies that the objective cannot learn from are left out: those without a
+    report and, but for ``mrm``, those without a current frontal image."""
+    data, scale = config.data, config.model.image.target_scale
+    if data.table is None:
+        training, validation = (
+            render_cohort(cache, seed, count, config.transform, scale, workers, lambda *n: progress("rendering", *n))
+            for seed, count in ((data.seed, data.studies), (data.validation_seed, data.validation_studies))
+        )
+        return training, validation
+    table = Path(data.table)
+    parts = []
+    for split in ("train", "validate"):
+        loaded = load_studies(
+            table,
+            split,
+            cache,
+            config.transform,
+            scale,
+            workers,
+            lambda *n, name=split: progress(f"{name} pictures", *n),
+            data.max_bad_share,
+        )
+        parts.append(_usable(loaded, OBJECTIVES[config.objective].text_alone and split == "train"))
+    training, validation = parts
+    if len(training) < config.optim.batch:
+        raise TrainingConfigError(
+            f"{table}: {len(training)} usable studies of split train, optim.batch is {config.optim.batch}; lower the"
+            " batch or add studies."
+        )
+    if len(validation) == 0:
+        raise TrainingConfigError(f"{table}: no usable study of split validate; the best checkpoint is chosen on them.")
+    return training, _first(validation, data.validation_studies)
+
+
+def _usable(studies: TrainingStudies, text_alone: bool) -> TrainingStudies:
+    rows = [
+        row
+        for row in range(len(studies))
+        if studies.body(row) and (text_alone or studies.slots[row, 0] != ABSENT)
+    ]  # fmt: skip
+    return studies.take(rows)
+
+
+def _first(studies: TrainingStudies, count: int) -> TrainingStudies:
+    """At most ``count``, drawn once and for all."""
+    if len(studies) <= count:
+        return studies
+    return studies.take(sorted(np.random.default_rng(0).permutation(len(studies))[:count].tolist()))

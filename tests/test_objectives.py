@@ -1,0 +1,188 @@
+"""Each objective learns what it should, leaves the rest as it was, and gives encoders that load."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.alta import ALTA
+from model.alta_encoder import load_encoder
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.encoder import StudyImages
+from model.errors import CheckpointError
+from model.losses import LossWeights
+from model.simulation import simulate_studies
+from model.training import TrainConfig, TrainingConfigError, loop, train
+from model.training.adapters import apply_adapters
+from model.training.config import BaseConfig, DataConfig, OptimConfig, ValidationConfig
+from model.training.objectives import OBJECTIVES, ObjectiveName, trainable_names
+from model.training.step import TrainingDiverged, Update
+from tests.tiny import PROVENANCE, TRANSFORM, VOCABULARY, tiny_config, tiny_images, tiny_model
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint without adapters, as masked record modelling leaves one."""
+    folder = tmp_path_factory.mktemp("base")
+    whole = dict(tiny_model("ignored").named_parameters())
+    plain = ALTA(replace(tiny_config("ignored"), adapters="none"))
+    plain.load_state_dict({name: whole[name].detach() for name, _ in plain.named_parameters()}, strict=False)
+    save_checkpoint(folder, plain, list(VOCABULARY), TRANSFORM, PROVENANCE)
+    return folder
+
+
+Configure = Callable[..., TrainConfig]
+
+
+@pytest.fixture
+def configure(base: Path) -> Configure:
+    def make(objective: ObjectiveName, steps: int = 3, start: Path | None = base, **optim: object) -> TrainConfig:
+        rule = OBJECTIVES[objective]
+        small = tiny_config("ignored")
+        frontal = rule.frontal_only
+        return TrainConfig(
+            name=objective,
+            objective=objective,
+            base=BaseConfig(checkpoint=None if start is None else str(start)),
+            data=DataConfig(
+                seed=11, studies=4, validation_seed=12, validation_studies=4, one_section=0, augmentation=0
+            ),
+            optim=OptimConfig(
+                **{"batch": 4, "steps": steps, "warmup_steps": 2, "base_learning_rate": 0.3, "local_group": 2, **optim}
+            ),
+            losses=replace(rule.losses, local_contrastive=0.001 * rule.losses.local_contrastive),
+            validation=ValidationConfig(every=1000),
+            model=replace(
+                small,
+                adapters=rule.adapters,
+                temporal=not frontal,
+                multiview=not frontal,
+                image=replace(small.image, mask_ratio=0.25),
+            ),
+            transform=TRANSFORM,
+        )
+
+    return make
+
+
+def losses_of(output: Path) -> list[dict[str, float]]:
+    entries = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if "total" in entry]
+
+
+NAMES: tuple[ObjectiveName, ...] = ("mrm", "alta", "lora", "clip", "frozen")
+
+
+@pytest.mark.parametrize("objective", NAMES)
+def test_an_objective_changes_what_it_names_and_nothing_else(
+    objective: ObjectiveName, configure: Configure, base: Path, cache: Path, tmp_path: Path
+) -> None:
+    train(configure(objective), tmp_path, cache, workers=1)
+    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    model = load_checkpoint(tmp_path).model
+    expected = trainable_names(model, objective)
+    if objective == "lora":  # merged into the weights of the blocks
+        blocks = {n for n in before if n.endswith("weight") and (".blocks." in n or ".layers." in n)}
+        expected |= blocks - {n for n in blocks if n.startswith("image_decoder")}
+    assert changed <= expected and len(changed) > 0.5 * len(expected & before.keys())
+    new = {name for name in after.keys() - before.keys()}
+    assert all("adapter." in name for name in new) and bool(new) == (objective == "alta")
+
+
+@pytest.mark.parametrize("objective", NAMES)
+def test_an_objective_learns_a_few_studies_by_heart(
+    objective: ObjectiveName, configure: Configure, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    steps = 60 if objective == "frozen" else 200
+    train(configure(objective, steps, base_learning_rate=0.2), tmp_path, cache, workers=1)
+    losses = losses_of(tmp_path)
+    assert set(losses[0]) - {"step", "seconds", "learning_rate", "total", "grad_norm"} == {
+        name for name, weight in vars(OBJECTIVES[objective].losses).items() if weight
+    }
+    first, last = (np.mean([entry["total"] for entry in part]) for part in (losses[:5], losses[-5:]))
+    assert last < 0.9 * first
+    if objective in ("alta", "clip", "lora"):
+        assert np.mean([entry["contrastive"] for entry in losses[-20:]]) < 0.93 * math.log(4)  # guessing among four
+
+
+def test_an_adapting_objective_without_a_base_is_refused(configure: Configure) -> None:
+    for objective in ("alta", "lora", "frozen"):
+        with pytest.raises(TrainingConfigError, match=r"adapts a base.*\[base\].*trainable"):
+            configure(objective, start=None)
+    configure("clip", start=None)  # fine-tuning may start at random
+
+
+def test_an_adapted_checkpoint_is_no_base_for_another_objective(
+    configure: Configure, cache: Path, tmp_path: Path
+) -> None:
+    train(configure("alta"), tmp_path / "alta", cache, workers=1)
+    with pytest.raises(TrainingConfigError, match="the one it was adapted from"):
+        train(configure("clip", start=tmp_path / "alta"), tmp_path / "clip", cache, workers=1)
+    train(configure("alta", start=tmp_path / "alta"), tmp_path / "further", cache, workers=1)
+
+
+# Adapters alone
+
+
+@pytest.mark.parametrize("objective", ["alta", "lora", "frozen"])
+def test_adapters_over_their_base_are_the_trained_encoders(
+    objective: ObjectiveName, configure: Configure, base: Path, cache: Path, tmp_path: Path
+) -> None:
+    train(configure(objective), tmp_path / "run", cache, workers=1)
+    apply_adapters(tmp_path / "run" / "adapters", BaseConfig(checkpoint=str(base)), tmp_path / "applied")
+    trained, applied = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "applied"))
+    assert trained.keys() == applied.keys()
+    assert all(torch.allclose(trained[name], applied[name], atol=1e-6) for name in trained)
+    study = [StudyImages(tiny_images(1)[0])]
+    embedded = [load_encoder(tmp_path / name, "cpu").encode_studies(study) for name in ("run", "applied")]
+    assert embedded[0] == pytest.approx(embedded[1], abs=1e-5)
+    alone = (tmp_path / "run" / "adapters" / "adapters.safetensors").stat().st_size
+    assert alone < (tmp_path / "run" / "model.safetensors").stat().st_size
+
+
+def test_adapters_are_refused_over_another_base(configure: Configure, cache: Path, tmp_path: Path) -> None:
+    train(configure("alta"), tmp_path / "run", cache, workers=1)
+    other = ALTA(replace(tiny_config("ignored"), adapters="none"))
+    save_checkpoint(tmp_path / "other", other, list(VOCABULARY), TRANSFORM, PROVENANCE)
+    with pytest.raises(CheckpointError, match="another base"):
+        apply_adapters(tmp_path / "run" / "adapters", BaseConfig(checkpoint=str(tmp_path / "other")), tmp_path / "x")
+    with pytest.raises(CheckpointError, match=r"no adapters\.json"):
+        apply_adapters(tmp_path / "other", BaseConfig(checkpoint=str(tmp_path / "other")), tmp_path / "x")
+
+
+# A loss that is no number
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_studies(
+    configure: Configure, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Update, "_backward", lambda *_: {"contrastive": float("nan"), "total": float("nan")})
+    with pytest.raises(TrainingDiverged, match=r"step 1;.*look at the studies of this batch: ") as caught:
+        train(configure("alta"), tmp_path, cache, workers=1)
+    listed = caught.value.message.rpartition(": ")[2].split(", ")
+    assert set(listed) == {study.study_instance_uid for study, _ in simulate_studies(11, 4)}
+
+
+def test_new_words_of_the_reports_extend_the_bases_vocabulary(
+    configure: Configure, base: Path, cache: Path, tmp_path: Path
+) -> None:
+    config = configure("mrm")
+    config = replace(config, data=replace(config.data, new_tokens=20), losses=LossWeights(0, 0, 1, 1))
+    train(config, tmp_path, cache, workers=1)
+    checkpoint = load_checkpoint(tmp_path)
+    added = checkpoint.tokenizer.vocabulary[len(VOCABULARY) :]
+    assert checkpoint.tokenizer.vocabulary[: len(VOCABULARY)] == list(VOCABULARY)
+    assert 0 < len(added) <= 20 and checkpoint.model.config.text.vocabulary == len(VOCABULARY) + len(added)

@@ -12,9 +12,11 @@ from model.errors import AltaError
 
 from .archive import archive, db, embed, index, ingest
 from .console import console
-from .encoders import import_published
+from .data import data
+from .encoders import adapters, import_published
+from .evaluation import evaluate
 from .serving import demo, serve
-from .training import evaluate, simulate, train
+from .training import simulate, train
 
 __all__ = ["app", "main"]
 
@@ -22,7 +24,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for command in (demo, ingest, embed, serve, train, simulate):
     app.command()(command)
 app.command("import")(import_published)
-for name, group in (("index", index), ("archive", archive), ("evaluate", evaluate), ("db", db)):
+for name, group in (
+    ("data", data),
+    ("adapters", adapters),
+    ("index", index),
+    ("archive", archive),
+    ("evaluate", evaluate),
+    ("db", db),
+):
     app.add_typer(group, name=name)
 
 

@@ -1,4 +1,4 @@
-"""``alta import``: published weights into a folder that the product serves."""
+"""``alta import`` and ``alta adapters``: weights from elsewhere into a folder that the product serves."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,29 @@ import typer
 
 from .console import console
 
-__all__ = ["import_published"]
+__all__ = ["adapters", "import_published"]
+
+adapters = typer.Typer(no_args_is_help=True, help="Adapters alone, without the base they were learned over.")
+
+
+@adapters.command("apply")
+def apply(
+    folder: Annotated[Path, typer.Argument(help="Folder `adapters` of a training run.")],
+    output: Annotated[Path, typer.Option(help="Folder that ALTA_MODEL_PATH will name.")],
+    base: Annotated[Path | None, typer.Option(help="The base as a checkpoint folder.")] = None,
+    mrm: Annotated[Path | None, typer.Option(help="The base as published: MRM.pth.")] = None,
+    cxr_bert: Annotated[Path | None, typer.Option(help="The base as published: the CXR-BERT folder.")] = None,
+) -> None:
+    """Lay adapters over the base they were learned over. Another base is refused."""
+    from model.errors import AltaError
+    from model.training.adapters import apply_adapters
+    from model.training.config import BaseConfig
+
+    if (base is None) == (mrm is None or cxr_bert is None):
+        raise AltaError("Name the base: either --base, or both --mrm and --cxr-bert.")
+    names = {"checkpoint": base, "mrm": mrm, "cxr_bert": cxr_bert}
+    apply_adapters(folder, BaseConfig(**{name: str(path) for name, path in names.items() if path}), output)
+    console.print(f"Encoders written to {output}. Next: ALTA_MODEL_PATH={output} alta embed", markup=False)
 
 
 def import_published(

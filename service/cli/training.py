@@ -1,22 +1,15 @@
-"""``alta train``, ``alta evaluate`` and ``alta simulate``."""
+"""``alta train`` and ``alta simulate``."""
 
-import json
 import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from model.errors import AltaError
-
-from ..settings import DEMO_ENCODERS, Settings
 from .console import console, progress_bar, staged_progress
 
-__all__ = ["evaluate", "simulate", "train"]
-
-evaluate = typer.Typer(no_args_is_help=True, help="Measure encoders.")
+__all__ = ["simulate", "train"]
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -24,9 +17,10 @@ CORES = len(os.sched_getaffinity(0))
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file of the run, for example configs/demo.toml.")],
     output: Annotated[Path, typer.Option(help="Folder that receives the checkpoint and log.jsonl.")],
-    cache: Annotated[Path, typer.Option(help="Folder of rendered studies, kept between runs.")] = Path("runs/cache"),
-    workers: Annotated[int, typer.Option(help="Processes that render.")] = CORES,
+    cache: Annotated[Path, typer.Option(help="Folder of decoded pictures, kept between runs.")] = Path("runs/cache"),
+    workers: Annotated[int, typer.Option(help="Processes that decode or render.")] = CORES,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    device: Annotated[str, typer.Option(help="auto (a GPU a process where there are any), cpu or cuda.")] = "auto",
 ) -> None:
     """Train encoders. The same configuration, seed and processes give the same checkpoint on the same kind of machine.
 
@@ -37,69 +31,14 @@ def train(
 
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     with staged_progress() if leads else nullcontext(lambda stage, done, total: None) as progress:
-        run(read_config(config), output, cache, workers, progress, resume)
+        state = run(read_config(config), output, cache, workers, progress, resume, device)
     if leads:
-        console.print(f"Encoders written to {output}; losses and validation in {output / 'log.jsonl'}.", markup=False)
-
-
-@evaluate.command("simulated")
-def simulated(
-    seed: Annotated[int, typer.Option(help="Cohort; training used 1 and 2.")] = 1000,
-    studies: Annotated[int, typer.Option(min=100, help="Studies of the cohort.")] = 1000,
-    model: Annotated[Path, typer.Option(help="Folder of the encoders.")] = DEMO_ENCODERS,
-    workers: Annotated[int, typer.Option(help="Processes that render.")] = CORES,
-) -> None:
-    """Retrieval and zero-shot figures on simulated patients that no training has seen."""
-    from model.alta_encoder import load_encoder
-    from model.evaluation.simulated import evaluate_simulated
-
-    encoder = load_encoder(model)
-    with staged_progress() as progress:
-        results = evaluate_simulated(encoder, seed, studies, workers, progress)
-    table = Table("figure", "single image", "study", "over", title=f"Cohort {seed}, {studies} studies; 95 % intervals")
-    single, study = results["single_image"], results["study"]
-    for name in study.figures:
-        over = study.counts.get(name, "")
-        table.add_row(name, str(single.figures[name]), str(study.figures[name]), str(over))
-    table.add_section()
-    for name in study.zero_shot:
-        table.add_row(f"zero-shot AUROC: {name}", str(single.zero_shot[name]), str(study.zero_shot[name]))
-    console.print(table)
-    each = study.counts["studies_of_each_class"]
-    console.print(
-        f"Precision: {study.counts['queries_precision']} studies with exactly one finding class, {each} of each of 8"
-        " classes (chance 0.125); the own pair is in the gallery. AUROC by chance is 0.5, R@k by chance k / studies."
-    )
-    figures = {
-        level: {
-            **{name: interval.as_list() for name, interval in result.figures.items()},
-            "zero_shot_auroc": {name: interval.as_list() for name, interval in result.zero_shot.items()},
-        }
-        for level, result in results.items()
-    }
-    print(json.dumps({"seed": seed, "studies": studies, **figures}))
-
-
-@evaluate.command("archive")
-def archive() -> None:
-    """Paired retrieval on the archive itself: how early a study's own report comes, against chance."""
-    from index import open_catalog, read_pairs
-    from model.checkpoint import read_fingerprint
-    from model.evaluation.paired import evaluate_paired
-
-    settings = Settings()
-    catalog = open_catalog(settings.catalog_url)
-    pairs = read_pairs(catalog, read_fingerprint(settings.model_path))
-    catalog.close()
-    if not pairs.texts:
-        raise AltaError("No study of the archive has both embeddings of these encoders. Next: alta embed")
-    result = evaluate_paired(pairs.images, pairs.reports, pairs.texts, pairs.patients)
-    table = Table("figure", "value (95 % interval)", "chance", title=f"{len(pairs.texts)} studies with a report")
-    for name, interval in result.figures.items():
-        table.add_row(name, str(interval), f"{result.chance[name]:.3f}")
-    console.print(table)
-    figures = {name: interval.as_list() for name, interval in result.figures.items()}
-    print(json.dumps({"studies": len(pairs.texts), "figures": figures, "chance": result.chance}))
+        figures = ", ".join(f"{name} {value}" for name, value in (state.best or {}).items())
+        console.print(
+            f"Encoders written to {output}, as of step {state.best_step}: {figures}. Losses and validation:"
+            f" {output / 'log.jsonl'}. Next: ALTA_MODEL_PATH={output} alta embed",
+            markup=False,
+        )
 
 
 def simulate(

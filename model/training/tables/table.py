@@ -1,0 +1,92 @@
+"""``studies.csv``: one study a row, its four slots, its report, its patient, its split."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from ...alta import SLOTS
+from ...checkpoint import write_whole
+from ...errors import InputError
+
+__all__ = ["SPLITS", "StudyRow", "TableError", "read_table", "write_table"]
+
+SPLITS = ("train", "validate", "test")
+NO_FINDING = "No Finding"
+
+
+class TableError(InputError):
+    slug = "bad-study-table"
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A study. Slots are paths of pictures, empty where there is none; ``text`` is the whole report where no section
+    was recognised; ``labels`` are findings joined by ``;``, ``No Finding`` for none, empty where nothing is known."""
+
+    study_id: str
+    patient_id: str
+    split: str = ""
+    current_frontal: str = ""
+    current_lateral: str = ""
+    prior_frontal: str = ""
+    prior_lateral: str = ""
+    findings: str = ""
+    impression: str = ""
+    text: str = ""
+    labels: str = ""
+
+    def slots(self) -> tuple[str, ...]:
+        """In the order of ``SLOTS``."""
+        return tuple(getattr(self, slot) for slot in SLOTS)
+
+    def known_findings(self) -> frozenset[str] | None:
+        if not self.labels:
+            return None
+        return frozenset(name.strip() for name in self.labels.split(";")) - {NO_FINDING, ""}
+
+
+COLUMNS = tuple(field.name for field in fields(StudyRow))
+
+
+def read_table(path: Path) -> list[StudyRow]:
+    """Rows of a studies.csv. Raises TableError that names the line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: the study table cannot be read: {error}.") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    found = set(reader.fieldnames or ())
+    if missing := [name for name in ("study_id", "patient_id", "split", "current_frontal") if name not in found]:
+        raise TableError(f"{path}: column {', '.join(missing)} missing; expected a table of `alta data prepare`.")
+    rows = []
+    for values in reader:
+        line = reader.line_num
+        row = StudyRow(**{name: (values.get(name) or "").strip() for name in COLUMNS})
+        if not row.study_id or not row.patient_id:
+            raise TableError(f"{path}, line {line}: study_id and patient_id must not be empty.")
+        if row.split not in SPLITS:
+            raise TableError(f"{path}, line {line}: split is {row.split!r}, expected {', '.join(SPLITS)}.")
+        rows.append(row)
+    _require_whole_patients(path, rows)
+    return rows
+
+
+def write_table(path: Path, rows: Iterable[StudyRow]) -> None:
+    """The file appears whole or not at all."""
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(vars(row) for row in rows)
+    write_whole(path, stream.getvalue().encode())
+
+
+def _require_whole_patients(path: Path, rows: list[StudyRow]) -> None:
+    split: dict[str, str] = {}
+    for row in rows:
+        if split.setdefault(row.patient_id, row.split) != row.split:
+            raise TableError(
+                f"{path}: a patient (of study {row.study_id}) is in two splits, {split[row.patient_id]} and"
+                f" {row.split}; figures on such a table would be too good. Prepare it again."
+            )

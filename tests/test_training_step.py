@@ -1,0 +1,142 @@
+"""One update: parts give the gradient of the whole, interruptions leave no trace, figures reach the trackers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.alta import ALTA
+from model.losses import LossWeights, TrainingBatch
+from model.training.config import OptimConfig, TrainConfig
+from model.training.distributed import World
+from model.training.objectives import choose_trainable
+from model.training.optimizer import make_optimizer, set_learning_rate
+from model.training.step import Update, split_batch
+from tests.one_of_two import joined_batch
+from tests.tiny import TRANSFORM, tiny_config, tiny_model
+
+WEIGHTS = LossWeights(contrastive=0.7, local_contrastive=0.5)
+
+
+def config(micro_batch: int, precision: str = "float32", local_group: int = 2) -> TrainConfig:
+    return TrainConfig(
+        "step",
+        precision=precision,
+        optim=OptimConfig(batch=8, micro_batch=micro_batch, local_group=local_group, trainable="all", clip_norm=1e9),
+        losses=WEIGHTS,
+        model=tiny_config(),
+        transform=TRANSFORM,
+    )
+
+
+def batch(keys: bool = False) -> TrainingBatch:
+    drawn = joined_batch(8)
+    return replace(drawn, report_key=torch.tensor([0, 1, 0, 2, 3, 1, 4, 5])) if keys else drawn
+
+
+def updated(settings: TrainConfig, data: TrainingBatch) -> tuple[ALTA, Update, dict[str, float]]:
+    model = tiny_model()
+    choose_trainable(model, "alta", everything=True)
+    update = Update(model, make_optimizer(model, settings.optim), settings, World())
+    set_learning_rate(update.optimizer, 0, settings.optim)
+    return model, update, update(data, seed=5)
+
+
+@pytest.mark.parametrize("micro_batch", [2, 4, 6])
+@pytest.mark.parametrize("keys", [False, True])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(micro_batch: int, keys: bool) -> None:
+    whole, _, expected = updated(config(0), batch(keys))
+    parts, _, found = updated(config(micro_batch), batch(keys))
+    gradients = {name: p.grad for name, p in parts.named_parameters() if p.grad is not None}
+    for name, parameter in whole.named_parameters():
+        if parameter.grad is not None:
+            rounding = 1e-5 + 2e-5 * float(parameter.grad.abs().max())  # of float32, of its largest entry
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=rounding, msg=name)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_contrastive_loss_of_parts_is_not_the_mean_of_theirs() -> None:
+    """Else the test above could not fail."""
+    settings = config(0)
+    _, _, whole = updated(settings, batch())
+    each = [updated(settings, part)[2]["contrastive"] for part in split_batch(batch(), 4)]
+    assert whole["contrastive"] > 1.05 * sum(each) / 2
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("micro_batch", [0, 4])
+def test_half_precision_moves_the_weights_the_same_way(precision: str, micro_batch: int) -> None:
+    exact, _, _ = updated(config(0), batch())
+    model, update, _ = updated(config(micro_batch, precision), batch())
+    for _ in range(20):  # a float16 step that overflows is passed over and halves the scale
+        if all(bool(p.grad.isfinite().all()) for p in update.learned if p.grad is not None):
+            break
+        update(batch(), seed=5)
+    pairs = zip(exact.parameters(), model.parameters(), strict=True)
+    found = [(a.grad.flatten(), b.grad.flatten()) for a, b in pairs if a.grad is not None and b.grad is not None]
+    flat = [torch.cat(side) for side in zip(*found, strict=True)]
+    assert torch.nn.functional.cosine_similarity(flat[0], flat[1], dim=0) > 0.98
+
+
+RUN = """
+import sys
+from pathlib import Path
+from tests.test_training import CONFIG
+from dataclasses import replace
+from model.training import train
+from model.training.config import ValidationConfig
+config = replace(CONFIG, optim=replace(CONFIG.optim, steps=24), validation=ValidationConfig(every=4))
+train(config, Path(sys.argv[1]), Path(sys.argv[2]), workers=1, resume=True)
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    def start(name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, str(tmp_path / name), str(tmp_path / "cache")],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    assert start("unbroken").wait(120) == 0
+    killed = 0
+    for lines in (1, 3, 5):  # validations until the kill, at whatever instant that is
+        process = start("broken")
+        log = tmp_path / "broken" / "log.jsonl"
+        while process.poll() is None and (not log.exists() or log.read_text().count("validation") < lines):
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait(120)
+    assert start("broken").wait(120) == 0
+    assert killed
+    curves = []
+    for name in ("unbroken", "broken"):
+        entries = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        curves.append([{key: value for key, value in entry.items() if key != "seconds"} for entry in entries])
+    assert curves[0] == curves[1]
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("unbroken", "broken")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_figures_reach_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from model.training.journal import Journal
+
+    with Journal(tmp_path, World(), 0, ["tensorboard"]) as journal:
+        journal.write({"step": 50, "seconds": 1.5, "total": 3.25, "learning_rate": 0.1})
+        journal.write({"step": 50, "validation": {"recall_at_10": 0.5}})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {"seconds", "training/total", "learning_rate", "validation/recall_at_10"}
+    [loss] = events.Scalars("training/total")
+    assert (loss.step, loss.value) == (50, 3.25)

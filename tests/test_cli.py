@@ -19,6 +19,7 @@ name = "tiny"
 studies = 6
 validation_studies = 4
 [optim]
+trainable = "all"
 batch = 4
 steps = 2
 [model]

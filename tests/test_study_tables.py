@@ -40,8 +40,7 @@ def picture(path: Path, seed: int = 0) -> str:
 
 def write_csv(path: Path, rows: list[dict[str, object]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    stream = gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="")
-    with stream:
+    with gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
@@ -86,7 +85,7 @@ def mimic(tmp_path: Path) -> Path:
         report = root / "reports" / "files" / f"p{str(subject)[:2]}" / f"p{subject}" / f"s{study}.txt"
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(
-            "                                 FINAL REPORT\n EXAMINATION:  CHEST (PA AND LAT)\n\n INDICATION:  ___F with"
+            "                     FINAL REPORT\n EXAMINATION:  CHEST (PA AND LAT)\n\n INDICATION:  ___F with"
             f" cough\n\n FINDINGS: \n \n The lungs\n are clear {study}.\n \n IMPRESSION: \n \n No acute process.\n"
         )
     return root

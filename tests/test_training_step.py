@@ -83,7 +83,7 @@ def test_half_precision_moves_the_weights_the_same_way(precision: str, micro_bat
     pairs = zip(exact.parameters(), model.parameters(), strict=True)
     found = [(a.grad.flatten(), b.grad.flatten()) for a, b in pairs if a.grad is not None and b.grad is not None]
     flat = [torch.cat(side) for side in zip(*found, strict=True)]
-    assert torch.nn.functional.cosine_similarity(flat[0], flat[1], dim=0) > 0.98
+    assert torch.nn.functional.cosine_similarity(flat[0], flat[1], dim=0) > 0.95
 
 
 RUN = """

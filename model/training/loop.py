@@ -75,8 +75,6 @@ def train(
     tokenizer = ReportTokenizer(output / "vocab.txt", config.model.text.context_length)
     config, model = build_model(config, tokenizer)
     model.to(world.device)
-    # Plain attention in bfloat16 as it stands; the default widens it to float32 first.
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     update = Update(model, make_optimizer(model, config.optim), config, world)
     state = restore_state(output, model, update, config) if going_on else RunState()
     run = _Run(config, output, model, tokenizer, update, validation, state, world)

@@ -39,6 +39,8 @@ class Update:
     """``update(batch, seed)`` is one step of ``model``; the learning rate is set by the caller."""
 
     def __init__(self, model: ALTA, optimizer: torch.optim.Optimizer, config: TrainConfig, world: World) -> None:
+        # Plain attention in bfloat16 as it stands; the default widens it to float32 first.
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
         self.model = model
         self.optimizer = optimizer
         self.config = config

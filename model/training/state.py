@@ -1,7 +1,7 @@
 """What an interrupted run goes on from."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ class RunState:
     best: dict[str, float] | None = None
     best_step: int = 0
     seconds: float = 0.0  # of training, over all interruptions
-    skipped: dict[str, int] = field(default_factory=dict)
 
 
 def keep_state(folder: Path, state: RunState, model: ALTA, update: Update, config: TrainConfig) -> None:

@@ -169,7 +169,7 @@ def test_adapters_are_refused_over_another_base(configure: Configure, cache: Pat
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_studies(
     configure: Configure, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Update, "_backward", lambda *_: {"contrastive": float("nan"), "total": float("nan")})
+    monkeypatch.setattr(Update, "backward", lambda *_: {"contrastive": float("nan"), "total": float("nan")})
     with pytest.raises(TrainingDiverged, match=r"step 1;.*look at the studies of this batch: ") as caught:
         train(configure("alta"), tmp_path, cache, workers=1)
     listed = caught.value.message.rpartition(": ")[2].split(", ")

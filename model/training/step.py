@@ -54,7 +54,7 @@ class Update:
         nothing."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        values = self._backward(batch, seed)
+        values = self.backward(batch, seed)
         if not all(map(math.isfinite, values.values())):
             raise TrainingDiverged(f"The losses are {values}.")
         self.world.average_gradients(self.learned)
@@ -66,7 +66,8 @@ class Update:
             self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         return {**values, "grad_norm": round(float(norm), 4)}
 
-    def _backward(self, batch: TrainingBatch, seed: int) -> dict[str, float]:
+    def backward(self, batch: TrainingBatch, seed: int) -> dict[str, float]:
+        """Add the gradient of the whole batch, times the scale of float16; the losses and their weighted sum."""
         size = self.config.optim.micro_batch or len(batch.present)
         parts = split_batch(batch, size)
         whole = item_counts(batch)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.train_step [--rounds 3]
 
-Yardstick: forward and backward of one timm ViT-B/16, batch 16, 224 px, float32, all weights trainable. Step: forward and
-backward of the four losses, batch 16, four images a study, 30 to 120 tokens a report, what the paper trains trainable,
-dropout as in training; weights are random, for speed only. The three are timed in turn, round by round; medians
-count.
+Yardstick: forward and backward of one timm ViT-B/16, batch 16, 224 px, float32, all weights trainable. Step: forward
+and backward of the four losses, batch 16, four images a study, 30 to 120 tokens a report, what the paper trains
+trainable, dropout as in training; weights are random, for speed only. The three are timed in turn, round by round;
+medians count.
 Last line: JSON, steps in yardsticks.
 """
 

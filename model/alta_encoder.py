@@ -3,6 +3,7 @@
 Axes: B studies or texts, S slots, D embedding width.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .alta import SLOTS
 from .checkpoint import Checkpoint, load_checkpoint
 from .encoder import StudyImages
 from .errors import CheckpointError
+from .text import ReportTokenizer
 
 __all__ = ["AltaEncoder", "load_encoder"]
 
@@ -46,8 +48,8 @@ class AltaEncoder:
                 embeddings[rows] = self._embed_images(images, present)
         return embeddings
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        return _numpy(F.normalize(self._project_texts(texts), dim=-1))
+    def encode_texts(self, texts: Sequence[str], limit: int | None = None) -> np.ndarray:
+        return _numpy(F.normalize(self._project_texts(texts, limit), dim=-1))
 
     def encode_prompts(self, prompts: Sequence[str]) -> np.ndarray:
         return _numpy(F.normalize(self._project_texts(prompts).mean(0), dim=-1))
@@ -63,15 +65,22 @@ class AltaEncoder:
             return _numpy(self.model.image_encoder.embed_study(tokens))
 
     @torch.inference_mode()
-    def _project_texts(self, texts: Sequence[str]) -> torch.Tensor:
+    def _project_texts(self, texts: Sequence[str], limit: int | None = None) -> torch.Tensor:
         if not texts:
             return torch.empty(0, self.dimension)
-        tokens = self.tokenizer(texts)
+        tokens = self._tokenizer_of(limit)(texts)
         with self._autocast():
             input_ids = torch.from_numpy(tokens.input_ids).to(self.device)
             attention_mask = torch.from_numpy(tokens.attention_mask).to(self.device)
             encoder = self.model.text_encoder
             return encoder.project(encoder(input_ids, attention_mask)).float()
+
+    def _tokenizer_of(self, limit: int | None) -> ReportTokenizer:
+        if limit is None:
+            return self.tokenizer
+        tokenizer = copy.copy(self.tokenizer)  # shares the vocabulary; others may be encoding meanwhile
+        tokenizer.context_length = min(limit, self.model.config.text.positions)
+        return tokenizer
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)

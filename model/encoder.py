@@ -48,8 +48,12 @@ class StudyEncoder(Protocol):
         """(B, D), one row a study. At least one slot of each study is present."""
         ...
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """(B, D), one row a text; what is over ``context_length`` tokens is not read."""
+    def encode_texts(self, texts: Sequence[str], limit: int | None = None) -> np.ndarray:
+        """(B, D), one row a text; what is over ``limit`` tokens is not read.
+
+        limit: ``context_length`` where not given; a protocol of evaluation may ask for fewer tokens or, as far as the
+        encoder has positions, for more.
+        """
         ...
 
     def encode_prompts(self, prompts: Sequence[str]) -> np.ndarray:

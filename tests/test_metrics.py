@@ -13,6 +13,8 @@ from model.evaluation.metrics import (
     bootstrap_mean,
     hit_ranks,
     precision_at_k,
+    precisions,
+    resample,
 )
 
 NAN = float("nan")
@@ -49,6 +51,7 @@ def test_precision_and_rank_are_those_of_counting_with_ties(seed: int) -> None:
     for k in (1, 3, 12):
         expected = [sum(bool(relevant[q, item]) for item in order[:k]) / k for q, order in enumerate(orders)]
         assert precision_at_k(similarity, relevant, k) == pytest.approx(expected)
+        assert precisions(similarity, relevant, 12)[:, k - 1] == pytest.approx(expected)
     firsts = [1 + [bool(relevant[q, item]) for item in order].index(True) for q, order in enumerate(orders)]
     assert hit_ranks(similarity, relevant).tolist() == firsts
 
@@ -128,6 +131,13 @@ def test_intervals_are_reproducible_and_change_with_the_seed() -> None:
     values = np.random.default_rng(0).standard_normal(30)
     runs = [bootstrap(np.arange(30), lambda rows: float(values[rows].mean()), 100, seed) for seed in (0, 0, 1)]
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_two_figures_over_the_same_rows_see_the_same_draws() -> None:
+    patients, values = np.arange(30) // 2, np.random.default_rng(0).standard_normal(30)
+    plain = resample(patients, lambda rows: float(values[rows].mean()), 50)
+    shifted = resample(patients, lambda rows: float(values[rows].mean()) + 1, 50)
+    assert shifted - plain == pytest.approx(np.ones(50)) and plain.std() > 0
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:

@@ -1,7 +1,7 @@
 """The views of a simulated cohort, prepared as the product prepares a file, and the slots each level fills."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
@@ -33,21 +33,25 @@ def study_images(study: SimulatedStudy, prior: SimulatedStudy | None, views: Vie
 
 
 def prepare_views(
-    cohort: Cohort, transform: ImageTransform, workers: int, progress: Callable[[int, int], None]
-) -> Views:
-    """Every view of the cohort, rendered at the size of a file and prepared as the product prepares one."""
+    cohort: Cohort, transforms: Sequence[ImageTransform], workers: int, progress: Callable[[int, int], None]
+) -> dict[ImageTransform, Views]:
+    """Every view of the cohort, rendered once at the size of a file and prepared by each transform."""
     studies = [study for study, _ in cohort]
     chunks = [studies[start : start + CHUNK] for start in range(0, len(studies), CHUNK)]
-    views: Views = {}
-    for done, part in enumerate(_map(partial(_prepare_chunk, transform=transform), chunks, workers), start=1):
-        views |= part
+    distinct = tuple(dict.fromkeys(transforms))
+    views: dict[ImageTransform, Views] = {transform: {} for transform in distinct}
+    for done, parts in enumerate(_map(partial(_prepare_chunk, transforms=distinct), chunks, workers), start=1):
+        for transform, part in parts.items():
+            views[transform] |= part
         progress(min(done * CHUNK, len(studies)), len(studies))
     return views
 
 
 def _map(
-    prepare: Callable[[list[SimulatedStudy]], Views], chunks: list[list[SimulatedStudy]], workers: int
-) -> Iterator[Views]:
+    prepare: Callable[[list[SimulatedStudy]], dict[ImageTransform, Views]],
+    chunks: list[list[SimulatedStudy]],
+    workers: int,
+) -> Iterator[dict[ImageTransform, Views]]:
     if workers < 2:
         yield from map(prepare, chunks)
         return
@@ -55,11 +59,13 @@ def _map(
         yield from pool.imap(prepare, chunks)
 
 
-def _prepare_chunk(studies: list[SimulatedStudy], transform: ImageTransform) -> Views:
+def _prepare_chunk(studies: list[SimulatedStudy], transforms: Sequence[ImageTransform]) -> dict[ImageTransform, Views]:
     names: tuple[Literal["frontal", "lateral"], ...] = ("frontal", "lateral")
-    return {
-        (study.study_instance_uid, view): transform(render(study, view, RENDERED_SIZE))
-        for study in studies
-        for view in names
-        if view == "frontal" or study.has_lateral
-    }
+    views: dict[ImageTransform, Views] = {transform: {} for transform in transforms}
+    for study in studies:
+        for view in names:
+            if view == "frontal" or study.has_lateral:
+                picture = render(study, view, RENDERED_SIZE)
+                for transform in transforms:
+                    views[transform][study.study_instance_uid, view] = transform(picture)
+    return views

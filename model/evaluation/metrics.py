@@ -9,7 +9,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Interval", "auroc", "bootstrap", "bootstrap_auroc", "bootstrap_mean", "hit_ranks", "precision_at_k"]
+__all__ = [
+    "ROUNDS",
+    "TIE_RULE",
+    "Interval",
+    "auroc",
+    "bootstrap",
+    "bootstrap_auroc",
+    "bootstrap_mean",
+    "hit_ranks",
+    "interval_of",
+    "precision_at_k",
+    "precisions",
+    "resample",
+]
+
+ROUNDS = 1000  # of every bootstrap
+TIE_RULE = (
+    "Ties: equal similarities rank in gallery order, which precision at k shuffles with a fixed seed; equal scores count"
+    " half in an AUROC."
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +53,12 @@ def precision_at_k(similarity: np.ndarray, relevant: np.ndarray, k: int) -> np.n
     return np.take_along_axis(relevant, first, axis=1).mean(axis=1)
 
 
+def precisions(similarity: np.ndarray, relevant: np.ndarray, deepest: int) -> np.ndarray:
+    """``precision_at_k`` for every k from 1 to ``deepest``, in one ranking: (Q, deepest)."""
+    first = np.argsort(-similarity, axis=1, kind="stable")[:, :deepest]
+    return np.cumsum(np.take_along_axis(relevant, first, axis=1), axis=1) / np.arange(1, first.shape[1] + 1)
+
+
 def hit_ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Rank, from 1, of the first relevant item of each query: (Q,); G + 1 where nothing is relevant."""
     order = np.argsort(-similarity, axis=1, kind="stable")
@@ -52,29 +77,44 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
 
 
+def resample(
+    patients: np.ndarray, figure: Callable[[np.ndarray], float], rounds: int = ROUNDS, seed: int = 0
+) -> np.ndarray:
+    """``figure(rows)`` each time that patients, with all their rows, are drawn with replacement: (rounds,).
+
+    The draws depend on patients, rounds and seed alone, so two figures over the same rows see the same patients and
+    their samples may be subtracted. NaN where the figure is undefined.
+    """
+    names, owner = np.unique(patients, return_inverse=True)
+    rows_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
+    draw = np.random.default_rng(seed)
+    return np.array(
+        [
+            figure(np.concatenate([rows_of[number] for number in draw.integers(len(names), size=len(names))]))
+            for _ in range(rounds)
+        ],
+        float,
+    )
+
+
+def interval_of(value: float, samples: np.ndarray) -> Interval:
+    """95 % percentile interval; undefined samples are left out, and the value stands alone where none is defined."""
+    defined = samples[~np.isnan(samples)]
+    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (value, value)
+    return Interval(value, float(low), float(high))
+
+
 def bootstrap(
-    patients: np.ndarray,
-    figure: Callable[[np.ndarray], float],
-    rounds: int = 1000,
-    seed: int = 0,
+    patients: np.ndarray, figure: Callable[[np.ndarray], float], rounds: int = ROUNDS, seed: int = 0
 ) -> Interval:
-    """95 % percentile interval of ``figure(rows)`` when patients, with all their rows, are drawn with replacement.
+    """The figure over all rows with its interval over ``resample``.
 
     NaN when there are no rows, or when the figure is undefined on them.
     """
     if len(patients) == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
-    names, owner = np.unique(patients, return_inverse=True)
-    rows_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
-    draw = np.random.default_rng(seed)
-    samples = [
-        figure(np.concatenate([rows_of[number] for number in draw.integers(len(names), size=len(names))]))
-        for _ in range(rounds)
-    ]
-    value = float(figure(np.arange(len(patients))))
-    defined = np.array(samples)[~np.isnan(samples)]
-    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (value, value)
-    return Interval(value, float(low), float(high))
+    samples = resample(patients, figure, rounds, seed)
+    return interval_of(float(figure(np.arange(len(patients)))), samples)
 
 
 def bootstrap_mean(patients: np.ndarray, values: np.ndarray) -> Interval:

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .metrics import Interval, bootstrap, bootstrap_mean, hit_ranks
+from .comparison import compare
+from .metrics import Interval
+from .outcome import Measure, Outcome, measure_pairs
 
-__all__ = ["PairedFigures", "evaluate_paired"]
+__all__ = ["PairedFigures", "evaluate_paired", "measure_paired", "same_text"]
 
 
 @dataclass(frozen=True)
@@ -18,27 +20,30 @@ class PairedFigures:
 
 
 def evaluate_paired(images: np.ndarray, reports: np.ndarray, texts: list[str], patients: np.ndarray) -> PairedFigures:
-    """R@1/5/10 and median rank both ways. images and reports (N, D) of length 1, row by row a pair.
+    """R@1/5/10, mean and median rank both ways. images and reports (N, D) of length 1, row by row a pair.
 
     A hit is the own pair or one whose report reads the same.
     """
+    rows = compare({"": Outcome(measure_paired(images, reports, texts, patients))}).rows
+    return PairedFigures(
+        {row.name: row.intervals[""] for row in rows}, {row.name: row.chance for row in rows if row.chance is not None}
+    )
+
+
+def measure_paired(
+    images: np.ndarray, reports: np.ndarray, texts: list[str], patients: np.ndarray
+) -> dict[str, Measure]:
+    """The figures of ``evaluate_paired``, before resampling."""
+    relevant = same_text(texts)
+    merged = np.unique(relevant.argmax(axis=1))  # reports that read the same are one of the gallery: the first of them
+    to_text = measure_pairs(patients, images @ reports[merged].T, relevant[:, merged])
+    to_image = measure_pairs(patients, reports @ images.T, relevant)
+    return {f"image_to_text_{name}": measure for name, measure in to_text.items()} | {
+        f"text_to_image_{name}": measure for name, measure in to_image.items()
+    }
+
+
+def same_text(texts: list[str]) -> np.ndarray:
+    """(N, N) bool: which texts read the same but for case and spaces."""
     names = np.array([" ".join(text.lower().split()) for text in texts])
-    relevant = names[:, None] == names[None, :]
-    figures: dict[str, Interval] = {}
-    chance: dict[str, float] = {}
-    for direction, similarity in (("image_to_text", images @ reports.T), ("text_to_image", reports @ images.T)):
-        ranks = hit_ranks(similarity, relevant)
-        for k in (1, 5, 10):
-            figures[f"{direction}_r{k}"] = bootstrap_mean(patients, ranks <= k)
-            chance[f"{direction}_r{k}"] = float(np.mean([_at_random(len(texts), own, k) for own in relevant.sum(1)]))
-        figures[f"{direction}_median_rank"] = bootstrap(patients, lambda rows, r=ranks: float(np.median(r[rows])))  # type: ignore[misc]
-        chance[f"{direction}_median_rank"] = float(np.median([(len(texts) + 1) / (own + 1) for own in relevant.sum(1)]))
-    return PairedFigures(figures, chance)
-
-
-def _at_random(count: int, relevant: int, k: int) -> float:
-    """Probability that k of ``count`` drawn without replacement hold one of ``relevant``."""
-    missed = 1.0
-    for drawn in range(min(k, count)):
-        missed *= max(0, count - relevant - drawn) / (count - drawn)
-    return 1 - missed
+    return names[:, None] == names[None, :]

@@ -1,80 +1,217 @@
-"""``alta evaluate``: measure encoders."""
+"""``alta evaluate``: encoders against lists, simulated patients and the archive. docs/evaluation.md explains all."""
 
-import json
 import os
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from model.errors import AltaError
 
-from ..settings import DEMO_ENCODERS, Settings
-from .console import console, staged_progress
+from ..settings import Settings
+from .calibration import calibrate
+from .console import staged_progress
+from .evaluation_options import (
+    LEVEL_OF,
+    Findings,
+    Images,
+    LeakCheck,
+    Level,
+    Models,
+    Output,
+    Prompts,
+    Rounds,
+    Rows,
+    Split,
+    Tables,
+    prompt_pairs,
+)
+from .evaluation_run import Asked, load, name_models, publish, run_protocol
 
 __all__ = ["evaluate"]
 
-evaluate = typer.Typer(no_args_is_help=True, help="Measure encoders.")
+evaluate = typer.Typer(no_args_is_help=True, help="Measure encoders. Formats and protocols: docs/evaluation.md.")
 
 CORES = len(os.sched_getaffinity(0))
+
+
+def _retrieval(name: str, protocol: str, text: str) -> None:
+    """Register a protocol that has no options of its own; ``protocol`` is its function's name."""
+
+    def command(
+        rows: Rows,
+        model: Models = None,
+        images: Images = None,
+        split: Split = "test",
+        training_table: Tables = None,
+        leak_check: LeakCheck = True,
+        output: Output = None,
+        rounds: Rounds = 1000,
+    ) -> None:
+        from model.evaluation import retrieval
+
+        asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+        run: Callable[..., Any] = getattr(retrieval, protocol)
+        run_protocol(name, asked, run)
+
+    evaluate.command(name, help=text)(command)
+
+
+_retrieval("image-to-text", "image_to_text", "5x200: impressions for images, by class. P@5/10/100.")
+_retrieval("image-to-image", "image_to_image", "8x200: candidate images for query images, by class. P@5/10/50.")
+_retrieval("text-to-image", "text_to_image", "8x200: candidate images for query texts, by class. P@5/10/50.")
+
+
+@evaluate.command("paired")
+def paired(
+    rows: Rows,
+    model: Models = None,
+    images: Images = None,
+    split: Split = "test",
+    training_table: Tables = None,
+    leak_check: LeakCheck = True,
+    output: Output = None,
+    rounds: Rounds = 1000,
+    level: Level = "frontal",
+) -> None:
+    """Own report and own study among all of the list: R@1/5/10, mean and median rank, both ways."""
+    from model.evaluation.retrieval import evaluate_pairs
+
+    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+    run_protocol("paired", asked, lambda encoder, rows, report: evaluate_pairs(encoder, rows, LEVEL_OF[level], report))
+
+
+@evaluate.command("zero-shot-5x200")
+def zero_shot_5x200(
+    rows: Rows,
+    model: Models = None,
+    images: Images = None,
+    split: Split = "test",
+    training_table: Tables = None,
+    leak_check: LeakCheck = True,
+    output: Output = None,
+    rounds: Rounds = 1000,
+    prompts: Prompts = None,
+) -> None:
+    """5x200: the class whose prompts are nearest. Accuracy. --prompts takes phrases by class."""
+    from model.evaluation.prompt_files import read_class_prompts
+    from model.evaluation.zero_shot import classify_5x200
+
+    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+    given = read_class_prompts(prompts) if prompts else None
+    run_protocol("zero-shot-5x200", asked, lambda encoder, rows, report: classify_5x200(encoder, rows, given, report))
+
+
+@evaluate.command("zero-shot-rsna")
+def zero_shot_rsna(
+    rows: Rows,
+    model: Models = None,
+    images: Images = None,
+    split: Split = "test",
+    training_table: Tables = None,
+    leak_check: LeakCheck = True,
+    output: Output = None,
+    rounds: Rounds = 1000,
+) -> None:
+    """RSNA pneumonia by two prompts: AUROC; accuracy and F1 by ten folds."""
+    from model.evaluation.zero_shot import classify_rsna
+
+    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+    run_protocol("zero-shot-rsna", asked, lambda encoder, rows, report: classify_rsna(encoder, rows, progress=report))
+
+
+@evaluate.command("labelled")
+def labelled(
+    rows: Rows,
+    model: Models = None,
+    images: Images = None,
+    split: Split = "test",
+    training_table: Tables = None,
+    leak_check: LeakCheck = True,
+    output: Output = None,
+    rounds: Rounds = 1000,
+    prompts: Prompts = None,
+    finding: Findings = None,
+    level: Level = "frontal",
+) -> None:
+    """Any labelled list: zero-shot AUROC of every finding."""
+    from model.evaluation.zero_shot import classify_labelled
+
+    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+    pairs = prompt_pairs(prompts)
+    run_protocol(
+        "labelled",
+        asked,
+        lambda encoder, rows, report: classify_labelled(encoder, rows, pairs, finding or (), LEVEL_OF[level], report),
+    )
+
+
+evaluate.command("calibrate")(calibrate)
 
 
 @evaluate.command("simulated")
 def simulated(
     seed: Annotated[int, typer.Option(help="Cohort; training used 1 and 2.")] = 1000,
     studies: Annotated[int, typer.Option(min=100, help="Studies of the cohort.")] = 1000,
-    model: Annotated[Path, typer.Option(help="Folder of the encoders.")] = DEMO_ENCODERS,
+    model: Models = None,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = CORES,
+    output: Output = None,
+    rounds: Rounds = 1000,
 ) -> None:
     """Retrieval and zero-shot figures on simulated patients that no training has seen."""
-    from model.alta_encoder import load_encoder
-    from model.evaluation.simulated import evaluate_simulated
+    from model.evaluation.comparison import compare
+    from model.evaluation.report import Report
+    from model.evaluation.simulated import LEVELS, evaluate_simulated
 
-    encoder = load_encoder(model)
+    models = name_models(model or ())
+    encoders = {name: load(path) for name, path in models.items()}
     with staged_progress() as progress:
-        results = evaluate_simulated(encoder, seed, studies, workers, progress)
-    table = Table("figure", "single image", "study", "over", title=f"Cohort {seed}, {studies} studies; 95 % intervals")
-    single, study = results["single_image"], results["study"]
-    for name in study.figures:
-        over = study.counts.get(name, "")
-        table.add_row(name, str(single.figures[name]), str(study.figures[name]), str(over))
-    table.add_section()
-    for name in study.zero_shot:
-        table.add_row(f"zero-shot AUROC: {name}", str(single.zero_shot[name]), str(study.zero_shot[name]))
-    console.print(table)
-    each = study.counts["studies_of_each_class"]
-    console.print(
-        f"Precision: {study.counts['queries_precision']} studies with exactly one finding class, {each} of each of 8"
-        " classes (chance 0.125); the own pair is in the gallery. AUROC by chance is 0.5, R@k by chance k / studies."
-    )
-    figures = {
-        level: {
-            **{name: interval.as_list() for name, interval in result.figures.items()},
-            "zero_shot_auroc": {name: interval.as_list() for name, interval in result.zero_shot.items()},
-        }
-        for level, result in results.items()
+        found = evaluate_simulated(list(encoders.values()), seed, studies, workers, progress)
+    by_model = dict(zip(models, found, strict=True))
+    shown = {level: level.replace("_", " ") for level in LEVELS}
+    if len(models) == 1:  # the two levels stand side by side
+        (levels,) = found
+        outcomes = {"simulated": {shown[level]: levels[level] for level in LEVELS}}
+    else:
+        outcomes = {shown[level]: {name: levels[level] for name, levels in by_model.items()} for level in LEVELS}
+    facts = {
+        "seed": seed,
+        "studies": studies,
+        "models": {n: {"path": str(models[n]), "fingerprint": e.fingerprint} for n, e in encoders.items()},
     }
-    print(json.dumps({"seed": seed, "studies": studies, **figures}))
+    notes = (f"Cohort {seed}, {studies} studies.",)
+    parts = {title: compare(columns, rounds) for title, columns in outcomes.items()}
+    publish(Report("simulated", parts, outcomes, facts, notes, rounds), output)
 
 
 @evaluate.command("archive")
-def archive() -> None:
+def archive(model: Models = None, output: Output = None, rounds: Rounds = 1000) -> None:
     """Paired retrieval on the archive itself: how early a study's own report comes, against chance."""
     from index import open_catalog, read_pairs
     from model.checkpoint import read_fingerprint
-    from model.evaluation.paired import evaluate_paired
+    from model.evaluation.comparison import compare
+    from model.evaluation.outcome import Outcome
+    from model.evaluation.paired import measure_paired
+    from model.evaluation.report import Report
 
-    settings = Settings()
-    catalog = open_catalog(settings.catalog_url)
-    pairs = read_pairs(catalog, read_fingerprint(settings.model_path))
+    models = name_models(model or ())
+    fingerprints = {name: read_fingerprint(path) for name, path in models.items()}
+    catalog = open_catalog(Settings().catalog_url)
+    pairs = {name: read_pairs(catalog, fingerprint) for name, fingerprint in fingerprints.items()}
     catalog.close()
-    if not pairs.texts:
+    common = set.intersection(*(set(found.study_instance_uids) for found in pairs.values()))
+    if not common:
         raise AltaError("No study of the archive has both embeddings of these encoders. Next: alta embed")
-    result = evaluate_paired(pairs.images, pairs.reports, pairs.texts, pairs.patients)
-    table = Table("figure", "value (95 % interval)", "chance", title=f"{len(pairs.texts)} studies with a report")
-    for name, interval in result.figures.items():
-        table.add_row(name, str(interval), f"{result.chance[name]:.3f}")
-    console.print(table)
-    figures = {name: interval.as_list() for name, interval in result.figures.items()}
-    print(json.dumps({"studies": len(pairs.texts), "figures": figures, "chance": result.chance}))
+    outcomes = {}
+    for name, found in pairs.items():
+        kept = [row for row, uid in enumerate(found.study_instance_uids) if uid in common]
+        texts = [found.texts[row] for row in kept]
+        outcomes[name] = Outcome(measure_paired(found.images[kept], found.reports[kept], texts, found.patients[kept]))
+    facts = {
+        "studies": len(common),
+        "models": {name: {"path": str(models[name]), "fingerprint": value} for name, value in fingerprints.items()},
+    }
+    notes = (f"{len(common)} studies with a report; reports that read the same are one.",)
+    publish(
+        Report("archive", {"archive": compare(outcomes, rounds)}, {"archive": outcomes}, facts, notes, rounds), output
+    )

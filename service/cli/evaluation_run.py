@@ -1,0 +1,147 @@
+"""What every ``alta evaluate`` command does around its protocol: encoders by name, the leak check, the output."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from ..settings import Settings
+from .console import console, staged_progress
+
+if TYPE_CHECKING:
+    from model.alta_encoder import AltaEncoder
+    from model.evaluation.comparison import Comparison
+    from model.evaluation.embedding import Progress
+    from model.evaluation.lists import EvaluationList
+    from model.evaluation.outcome import Outcome
+    from model.evaluation.report import Report
+
+__all__ = ["Asked", "check_leaks", "facts_of", "load", "name_models", "publish", "run_protocol"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options of every protocol say."""
+
+    rows: Path
+    models: Sequence[Path]
+    images: Path | None
+    split: str
+    training_tables: Sequence[Path]
+    leak_check: bool
+    output: Path | None
+    rounds: int
+
+
+def run_protocol(
+    protocol: str, asked: Asked, evaluate: "Callable[[AltaEncoder, EvaluationList, Progress], Outcome]"
+) -> None:
+    """One protocol over a list, for every encoder in turn, compared and published."""
+    from model.evaluation.comparison import compare
+    from model.evaluation.lists import read_list
+    from model.evaluation.report import Report
+
+    rows = read_list(asked.rows, asked.images, asked.split)
+    models = name_models(asked.models)
+    leaks = check_leaks(asked, rows, list(models.values()))
+    outcomes, facts = {}, {}
+    with staged_progress() as progress:
+        for name, path in models.items():
+            encoder = load(path)  # one at a time: they need not fit into memory together
+            report = partial(_report, progress, f"{name}: " if len(models) > 1 else "")
+            outcomes[name] = evaluate(encoder, rows, report)
+            facts[name] = {"path": str(path), "fingerprint": encoder.fingerprint}
+    part = compare(outcomes, asked.rounds)
+    found = {"list": facts_of(rows), "models": facts, "leak_check": leaks}
+    publish(Report(protocol, {protocol: part}, {protocol: outcomes}, found, (leaks,), asked.rounds), asked.output)
+
+
+def _report(progress: "Progress", prefix: str, stage: str, done: int, total: int) -> None:
+    progress(prefix + stage, done, total)
+
+
+def load(path: Path) -> "AltaEncoder":
+    from model.alta_encoder import load_encoder
+
+    settings = Settings()
+    return load_encoder(path, settings.device, settings.dtype)
+
+
+def name_models(given: Sequence[Path]) -> dict[str, Path]:
+    """Folders by a name to show: the folder's own where that tells them apart. None given: the configured encoders."""
+    paths = list(given) or [Settings().model_path]
+    short = [path.resolve().name for path in paths]
+    names = short if len(set(short)) == len(short) else [str(path) for path in paths]
+    found: dict[str, Path] = {}
+    for name, path in zip(names, paths, strict=True):
+        number = 2
+        unique = name
+        while unique in found:
+            unique, number = f"{name} ({number})", number + 1
+        found[unique] = path
+    return found
+
+
+def check_leaks(asked: Asked, rows: "EvaluationList", models: Sequence[Path]) -> str:
+    """What was checked, in a sentence. Raises LeakError."""
+    from model.evaluation.leaks import recorded_table, require_no_leak
+
+    if not asked.leak_check:
+        return "Leak check: switched off (--no-leak-check)."
+    tables = list(asked.training_tables)
+    recorded = {} if tables else {path: recorded_table(path) for path in models}
+    tables += sorted({table for table in recorded.values() if table})
+    require_no_leak([row.patient for row in rows.rows], tables)
+    unknown = [str(path) for path, table in recorded.items() if table is None]
+    said = [f"no patient was trained on, by {', '.join(map(str, tables))}"] if tables else []
+    said += [f"not done for {', '.join(unknown)}, which names no training table (--training-table)"] if unknown else []
+    return f"Leak check: {'; '.join(said)}."
+
+
+def facts_of(rows: "EvaluationList") -> dict[str, Any]:
+    return {
+        "path": str(rows.path),
+        "sha256": hashlib.sha256(rows.path.read_bytes()).hexdigest(),
+        "rows": len(rows.rows),
+        "patients": len({row.patient for row in rows.rows}),
+    }
+
+
+def publish(report: "Report", output: Path | None) -> None:
+    """Tables and notes for people, the folder where one is asked for, and the last line for programs."""
+    from model.evaluation.report import write_report
+
+    for title, part in report.parts.items():
+        console.print(_table(title, part))
+    for note in report.all_notes:
+        console.print(note, markup=False, soft_wrap=True)
+    if output is not None:
+        missing = write_report(report, output)
+        console.print(f"Results written to {output}.", markup=False, soft_wrap=True)
+        if missing:
+            console.print(missing, markup=False, soft_wrap=True)
+    print(json.dumps(report.as_json()))
+
+
+def _table(title: str, part: "Comparison") -> Table:
+    from model.evaluation.report import difference_title, shown
+
+    compared = part.columns[1:]
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("figure", no_wrap=True)
+    for name in (*part.columns, *(difference_title(part, name) for name in compared)):
+        table.add_column(name)
+    for name in ("chance", "over"):
+        table.add_column(name, justify="right")
+    for row in part.rows:
+        values = [shown(row.intervals[name]) for name in part.columns]
+        differences = [shown(row.differences[name]) for name in compared]
+        chance = "" if row.chance is None else f"{row.chance:.3f}"
+        table.add_row(row.name, *values, *differences, chance, "" if row.over is None else str(row.over))
+    return table

@@ -26,8 +26,8 @@ __all__ = [
 
 ROUNDS = 1000  # of every bootstrap
 TIE_RULE = (
-    "Ties: equal similarities rank in gallery order, which precision at k shuffles with a fixed seed; equal scores count"
-    " half in an AUROC."
+    "Ties: equal similarities rank in gallery order, which precision at k shuffles with a fixed seed; equal scores"
+    " count half in an AUROC."
 )
 
 

@@ -24,6 +24,7 @@ from model.evaluation.retrieval import (
 from model.evaluation.thresholds import cross_validated, stratified_folds
 from model.evaluation.zero_shot import classify_5x200, classify_labelled, classify_rsna
 from model.prompts import PromptPair
+from model.training.tables.table import StudyRow, write_table
 from tests.evaluation_lists import Constant, LimitedFake, Oracle, class_list, write_list, write_picture
 from tests.tiny import write_tiny_checkpoint
 
@@ -219,6 +220,20 @@ def test_labels_come_from_columns_or_from_one_cell(tmp_path: Path) -> None:
     assert found.measures["auroc: Edema"].over == 10  # an uncertain and an unknown one are left out
     assert any(note.startswith("Nodule: no AUROC, 0 of 12") for note in found.notes)
     assert set(values(classify_labelled(Constant(), listed(tmp_path, cells), PAIRS)).values()) == {0.5}
+
+
+def test_a_prepared_training_table_is_a_list(tmp_path: Path) -> None:
+    rows = class_list(tmp_path, ("Edema", "No Finding"), 6)
+    studies = [
+        StudyRow(str(n), str(row["patient_id"]), "test" if n % 6 else "train", str(tmp_path / str(row["image_path"])),
+                 findings="Words of a report.", labels=str(row["class"]))
+        for n, row in enumerate(rows)
+    ]  # fmt: skip
+    write_table(tmp_path / "studies.csv", studies)
+    given = read_list(tmp_path / "studies.csv")
+    found = classify_labelled(Oracle(("Edema",)), given, PAIRS)
+    assert values(found)["auroc: Edema"] == 1.0 and found.measures["auroc: Edema"].over == 10
+    assert evaluate_pairs(LimitedFake(), given).notes[0].startswith("10 reports, 1 of them distinct")
 
 
 def test_a_finding_without_prompts_is_refused_unless_others_are_asked_for(tmp_path: Path) -> None:

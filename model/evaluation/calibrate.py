@@ -10,10 +10,10 @@ import numpy as np
 
 from ..calibration import FindingCalibration, hash_prompts
 from ..prompts import PromptPair
-from .metrics import auroc, resample
+from .metrics import auroc, bootstrap, resample
 from .outcome import Measure, Outcome, ScoredLabels
 
-__all__ = ["FEWEST", "Fit", "Platt", "calibrate_findings", "fit_platt", "patient_folds"]
+__all__ = ["FEWEST", "Fit", "Platt", "calibrate_findings", "equal_bins", "fit_platt", "patient_folds"]
 
 FEWEST = 10  # cases of either kind; with fewer a finding is left as it is
 FOLDS = 5
@@ -46,7 +46,7 @@ class Fit:
 def calibrate_findings(
     scored: Mapping[str, ScoredLabels], prompts: Mapping[str, PromptPair], sensitivity: float | None = None
 ) -> Fit:
-    """Every finding with at least ``FEWEST`` cases of either kind and scores that rise with it.
+    """Every finding with at least ``FEWEST`` cases of either kind and an AUROC whose interval is above 0.5.
 
     sensitivity: the threshold reaches it on the sample; without one the threshold has the best Youden index. The band
     is the 95 % interval of the threshold when patients are drawn again.
@@ -78,7 +78,13 @@ def calibrate_findings(
         nothing = {label: _undefined(cases.patients) for label in _decisions(cases, decided)}
         before |= {f"{label}: {name}": measure for label, measure in nothing.items()}
         after |= {f"{label}: {name}": measure for label, measure in _decisions(cases, decided).items()}
-    return Fit(fitted, left_out, Outcome(before, scored=curves_before), Outcome(after, scored=curves_after))
+    return Fit(
+        fitted,
+        left_out,
+        # No ROC: calibrating keeps the order, and probabilities of different folds are not to be ranked together.
+        Outcome(before, probabilities=curves_before),
+        Outcome(after, probabilities=curves_after),
+    )
 
 
 def fit_platt(scores: np.ndarray, positive: np.ndarray) -> Platt:
@@ -126,10 +132,9 @@ def _unfit(cases: ScoredLabels) -> str | None:
         return f"too few cases: {count} with the finding, {others} without; at least {FEWEST} of each are needed"
     if len(np.unique(cases.patients[cases.positive])) < FOLDS:
         return f"too few patients with the finding; at least {FOLDS} are needed"
-    try:
-        fit_platt(cases.scores, cases.positive)
-    except ValueError as error:
-        return f"{error} (AUROC {auroc(cases.scores, cases.positive):.3f})"
+    ranked = bootstrap(cases.patients, lambda rows: auroc(cases.scores[rows], cases.positive[rows]), rounds=BAND_ROUNDS)
+    if not ranked.low > 0.5:
+        return f"scores do not reliably rise with the finding: AUROC {ranked}"
     return None
 
 
@@ -191,9 +196,13 @@ def _quality(cases: ScoredLabels) -> dict[str, Measure]:
 
 def _calibration_error(probabilities: np.ndarray, positive: np.ndarray) -> float:
     """Expected calibration error over ten bins of equally many cases. Resampling biases it upward."""
-    bins = np.array_split(np.argsort(probabilities, kind="stable"), min(BINS, len(probabilities)))
-    gaps = [abs(probabilities[part].mean() - positive[part].mean()) * len(part) for part in bins]
+    gaps = [abs(probabilities[part].mean() - positive[part].mean()) * len(part) for part in equal_bins(probabilities)]
     return float(sum(gaps) / len(probabilities))
+
+
+def equal_bins(probabilities: np.ndarray) -> list[np.ndarray]:
+    """Rows of the lowest tenth, the next, and so on: bins of equally many cases are never empty."""
+    return np.array_split(np.argsort(probabilities, kind="stable"), min(BINS, len(probabilities)))
 
 
 def _decisions(cases: ScoredLabels, decided: np.ndarray) -> dict[str, Measure]:

@@ -55,12 +55,14 @@ class ScoredLabels:
 
 @dataclass(frozen=True)
 class Outcome:
-    """measures by name, in the order in which they are shown; precision and scored are there to be drawn."""
+    """measures by name, in the order in which they are shown. What is there to be drawn: precision; scored; and
+    probabilities, whose scores are probabilities of being positive."""
 
     measures: dict[str, Measure]
     notes: tuple[str, ...] = ()
     precision: Mapping[str, PrecisionCurve] = field(default_factory=dict)
     scored: Mapping[str, ScoredLabels] = field(default_factory=dict)
+    probabilities: Mapping[str, ScoredLabels] = field(default_factory=dict)
 
 
 def mean(patients: np.ndarray, values: np.ndarray, chance: float | None = None) -> Measure:

@@ -1,4 +1,4 @@
-"""Pictures of outcomes: precision at k, ROC curves and score histograms, with bands that resample patients.
+"""Pictures of outcomes: precision at k, ROC curves, score histograms, reliability, with bands that resample patients.
 
 Importing needs matplotlib (the extra ``train``). Pictures are drawn without a display.
 """
@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from .calibrate import equal_bins
 from .metrics import auroc, resample
 from .outcome import Outcome, PrecisionCurve, ScoredLabels
 
@@ -50,6 +51,11 @@ def draw_plots(outcomes: Mapping[str, Mapping[str, Outcome]]) -> dict[str, bytes
                 figure.suptitle(column, fontsize=11)
                 other = f"-{_slug(column)}" if len(columns) > 1 else ""
                 pictures[f"scores{suffix}{other}.png"] = _png(figure)
+        if first.probabilities:
+            figure, axes = _panels(len(first.probabilities), 4.7)
+            for ax, name in zip(axes, first.probabilities, strict=True):
+                _draw_reliability(ax, name, {column: o.probabilities[name] for column, o in columns.items()})
+            pictures[f"reliability{suffix}.png"] = _png(figure)
     return pictures
 
 
@@ -93,6 +99,27 @@ def _draw_histogram(ax: Axes, name: str, scored: ScoredLabels) -> None:
     ax.locator_params(axis="x", nbins=5)
     ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # room for the legend
     ax.legend(frameon=False, fontsize=8)
+
+
+def _draw_reliability(ax: Axes, name: str, cases: Mapping[str, ScoredLabels]) -> None:
+    for color, (column, scored) in zip(_colors(len(cases)), cases.items(), strict=True):
+        bins = equal_bins(scored.scores)
+        said = [float(scored.scores[part].mean()) for part in bins]
+        low, high = _band(scored.patients, partial(_shares, scored, bins))
+        ax.plot(said, [float(scored.positive[part].mean()) for part in bins], "o-", color=color, label=column, ms=4)
+        ax.fill_between(said, low, high, color=color, alpha=0.18, linewidth=0)
+    ax.plot((0, 1), (0, 1), label="as it should be", **CHANCE)
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=name)
+    ax.set(xlabel="probability, mean of each tenth of the cases", ylabel="share that has the finding")
+    ax.legend(frameon=False, fontsize=8, loc="best")
+
+
+def _shares(scored: ScoredLabels, bins: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Share of positive cases in each bin, among the rows drawn; NaN where none of a bin is drawn."""
+    times = np.bincount(rows, minlength=len(scored.scores))
+    drawn = np.array([times[part].sum() for part in bins])
+    found = np.array([times[part] @ scored.positive[part] for part in bins])
+    return np.where(drawn > 0, found / np.maximum(drawn, 1), np.nan)
 
 
 def _mean(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Accuracy and F1 where a threshold must be chosen: on nine of ten folds, judged on the tenth."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from .outcome import Measure
@@ -45,10 +48,17 @@ def cross_validated(patients: np.ndarray, scores: np.ndarray, positive: np.ndarr
             rest = fold_of != fold
             found = [figure(scores[rest] >= step, positive[rest]) for step in STEPS]
             predicted[~rest] = scores[~rest] >= STEPS[int(np.argmax(found))]
-
-        def compute(rows: np.ndarray, predicted: np.ndarray = predicted, figure=figure) -> float:  # type: ignore[no-untyped-def]
-            parts = (rows[fold_of[rows] == fold] for fold in range(FOLDS))
-            return float(np.mean([figure(predicted[part], positive[part]) for part in parts if len(part)]))
-
+        compute = partial(_mean_over_folds, figure, predicted, positive, fold_of)
         measures[name] = Measure(patients, compute, None, len(scores))
     return measures
+
+
+def _mean_over_folds(
+    figure: Callable[[np.ndarray, np.ndarray], float],
+    predicted: np.ndarray,
+    positive: np.ndarray,
+    fold_of: np.ndarray,
+    rows: np.ndarray,
+) -> float:
+    parts = (rows[fold_of[rows] == fold] for fold in range(FOLDS))
+    return float(np.mean([figure(predicted[part], positive[part]) for part in parts if len(part)]))

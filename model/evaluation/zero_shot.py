@@ -66,13 +66,15 @@ def classify_rsna(
     positive = np.array(rows.classes((SICK, WELL), RSNA_NAMES)) == SICK
     if positive.all() or not positive.any():
         raise rows.error(rows.rows[0], f"every class is {SICK if positive.all() else WELL}; expected both.")
-    difference = score_findings(
-        encoder, embed_images(encoder, rows, progress=progress), {SICK: prompts or RSNA}
-    )[SICK]  # fmt: skip
+    images = embed_images(encoder, rows, progress=progress)
+    difference = score_findings(encoder, images, {SICK: prompts or RSNA})[SICK]
     scored = ScoredLabels(rows.patients, 1 / (1 + np.exp(-difference)), positive)  # the softmax over two
     measures = {"auroc": area(scored), **cross_validated(scored.patients, scored.scores, positive)}
-    notes = [f"{int(positive.sum())} of {len(positive)} are positive; accuracy of always saying the more frequent"
-             f" class: {max(positive.mean(), 1 - positive.mean()):.3f}."]  # fmt: skip
+    always = max(positive.mean(), 1 - positive.mean())
+    notes = [
+        f"{int(positive.sum())} of {len(positive)} are positive; always saying the more frequent class has an accuracy"
+        f" of {always:.3f}."
+    ]
     if len(positive) != RSNA_STUDIES:
         notes.append(f"{len(positive)} images; the published test has {RSNA_STUDIES}: figures differ.")
     return Outcome(measures, tuple(notes), scored={SICK: scored})

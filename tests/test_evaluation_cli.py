@@ -1,0 +1,196 @@
+"""``alta evaluate`` as one types it, on small encoders and lists."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index import embed_pending, ingest_folder, migrate, open_catalog
+from model.alta_encoder import load_encoder
+from model.calibration import Calibration
+from model.checkpoint import read_fingerprint
+from model.evaluation import cohort
+from model.evaluation.metrics import TIE_RULE
+from model.evaluation.retrieval import CLASSES_5, CLASSES_8
+from model.simulation import write_cohort
+from service import cli
+from service.cli.console import console
+from service.settings import Settings
+from tests.evaluation_lists import class_list, write_list, write_picture
+from tests.tiny import write_tiny_checkpoint
+
+BOTH_WAYS = ("image_to_text", "text_to_image")
+PAIRED = ("r1", "r5", "r10", "mean_rank", "median_rank")
+
+Alta = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def alta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Alta:
+    """``alta("labelled", list)`` is ``alta evaluate labelled list``: exit code, standard output, standard error."""
+    monkeypatch.setenv("ALTA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("ALTA_MODEL_PATH", str(tmp_path / "encoders"))
+    monkeypatch.setenv("ALTA_DEVICE", "cpu")
+    monkeypatch.delenv("ALTA_DATABASE_URL", raising=False)
+    monkeypatch.setattr(console, "width", 1000)  # paths of temporary folders are long
+    monkeypatch.setattr(console, "stderr", False)
+    write_tiny_checkpoint(tmp_path / "encoders")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["alta", "evaluate", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def last_line(out: str) -> dict[str, Any]:
+    return json.loads(out.strip().splitlines()[-1])
+
+
+def labelled_list(folder: Path, each: int = 14) -> Path:
+    rows = class_list(folder / "pictures", ("Edema", "No Finding"), each)
+    return write_list(folder / "list.csv", [row | {"findings": row["class"]} for row in rows])
+
+
+def test_every_protocol_answers(alta: Alta, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    five = [row | {"impression": "The heart is large."} for row in class_list(folder, CLASSES_5, 3)]
+    eight = class_list(folder, CLASSES_8, 3, role="candidate")
+    write_picture(folder / "query.png", 3, seed=9)
+    asked = {"class": "Edema", "role": "query", "patient_id": "q"}
+    sick = [row | {"class": "pneumonia" if number % 2 else "normal"} for number, row in enumerate(five)]
+    lists = {
+        "image-to-text": (five, {"p5", "p10"}),
+        "image-to-image": ([*eight, asked | {"image_path": "query.png"}], {"p5", "p10"}),
+        "text-to-image": ([*eight, asked | {"text": "large heart"}], {"p5", "p10"}),
+        "zero-shot-5x200": (five, {"accuracy", *(f"accuracy: {name}" for name in CLASSES_5)}),
+        "zero-shot-rsna": (sick, {"auroc", "accuracy", "f1"}),
+        "paired": (five, {f"{direction}_{name}" for direction in BOTH_WAYS for name in PAIRED}),
+    }
+    for protocol, (rows, figures) in lists.items():
+        path = write_list(tmp_path / f"{protocol}.csv", rows)
+        code, out, err = alta(protocol, path, "--images", folder, "--rounds", 20)
+        assert code == 0, err
+        found = last_line(out)
+        assert found["protocol"] == protocol and set(found["figures"][protocol]) == figures
+        assert TIE_RULE in out and "Leak check: not done for" in out
+        for figure in found["figures"][protocol].values():
+            value, low, high = figure["encoders"]
+            assert low <= value <= high
+
+
+def test_encoders_are_compared_with_the_first(alta: Alta, tmp_path: Path) -> None:
+    write_tiny_checkpoint(tmp_path / "other", seed=1)
+    path = labelled_list(tmp_path)
+    models = ("--model", tmp_path / "encoders", "--model", tmp_path / "other", "--model", tmp_path / "encoders")
+    code, out, err = alta(
+        "labelled", path, "--images", tmp_path / "pictures", *models, "--rounds", 30, "--output", tmp_path / "out"
+    )
+    assert code == 0, err
+    found = last_line(out)
+    assert found == json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "results.md", "roc.png"}
+    first, other, again = found["models"]
+    figure = found["figures"]["labelled"]["auroc: Edema"]
+    assert figure[f"{again} - {first}"] == [0, 0, 0] and figure[f"{other} - {first}"] != [0, 0, 0]
+    assert figure[other][0] - figure[first][0] == pytest.approx(figure[f"{other} - {first}"][0], abs=2e-4)
+    assert f"{other} - {first}" in out and found["models"][other]["fingerprint"] == read_fingerprint(tmp_path / "other")
+
+
+def test_patients_that_were_trained_on_are_refused(alta: Alta, tmp_path: Path) -> None:
+    path = labelled_list(tmp_path)
+    table = write_list(tmp_path / "studies.csv", [{"patient_id": "p0-1", "split": "train"}])
+    labelled = ("labelled", path, "--images", tmp_path / "pictures", "--rounds", 20)
+    code, _, err = alta(*labelled, "--training-table", table)
+    assert code == 1 and "1 of the 14 patients to be evaluated were trained on" in err and "p0-1" in err
+    assert alta(*labelled, "--training-table", table, "--no-leak-check")[0] == 0
+    # The table that the encoders' own record names is checked without being asked for.
+    (tmp_path / "encoders" / "training.json").write_text(json.dumps({"table": str(table)}))
+    assert "p0-1" in alta(*labelled)[2]
+    code, out, _ = alta(
+        *labelled, "--training-table", write_list(tmp_path / "t.csv", [{"patient_id": "x", "split": "train"}])
+    )
+    assert code == 0 and "Leak check: no patient was trained on, by" in out
+    table.unlink()
+    assert "which is not there. Name the table with --training-table" in alta(*labelled)[2]
+    code, out, _ = alta(*labelled, "--no-leak-check")
+    assert code == 0 and last_line(out)["leak_check"] == "Leak check: switched off (--no-leak-check)."
+
+
+def test_a_calibration_is_saved_beside_the_weights(alta: Alta, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    # Of the two sides of a pair, one order makes scores rise with the finding.
+    path = labelled_list(tmp_path, each=20)
+    arguments = ("calibrate", path, "--images", tmp_path / "pictures", "--prompts", prompts, "--rounds", 20)
+    outcomes = []
+    for positive, negative in (("effusion", "clear lungs"), ("clear lungs", "effusion")):
+        prompts.write_text(json.dumps({"Edema": {"positive": [positive], "negative": [negative]}}))
+        outcomes.append(alta(*arguments, "--date", "2025-02-03"))
+    assert sorted(code for code, _, _ in outcomes) == [0, 1]
+    refused = next(err for code, _, err in outcomes if code)
+    assert "No finding can be calibrated; nothing was written" in refused and "do not reliably rise" in refused
+    out = next(out for code, out, _ in outcomes if not code)
+    figures = last_line(out)["figures"]["calibrate"]
+    assert {"brier: Edema", "calibration_error: Edema", "uncertain: Edema"} <= set(figures)
+    assert figures["brier: Edema"]["after - before"][0] < 0
+    fingerprint = read_fingerprint(tmp_path / "encoders")  # is not changed by it
+    saved = Calibration.load(tmp_path / "encoders", fingerprint)
+    assert saved is not None and saved.date == "2025-02-03" and saved.studies == 40 and saved.patients == 20
+    assert saved.findings["Edema"].positives == 20
+
+
+def test_too_small_a_sample_writes_no_calibration(alta: Alta, tmp_path: Path) -> None:
+    path = labelled_list(tmp_path, each=6)
+    code, _, err = alta("calibrate", path, "--images", tmp_path / "pictures", "--finding", "Edema")
+    assert code == 1 and "too few cases: 6 with the finding, 6 without" in err
+    assert not (tmp_path / "encoders" / "calibration.json").exists()
+
+
+def test_simulated_patients_show_both_levels(alta: Alta, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cohort, "RENDERED_SIZE", 64)
+    code, out, err = alta("simulated", "--studies", 100, "--workers", 1, "--rounds", 20)
+    assert code == 0, err
+    found = last_line(out)
+    figure = found["figures"]["simulated"]["image_to_text_r10"]
+    assert set(figure) == {"single image", "study", "study - single image", "chance", "over"}
+    assert figure["chance"] == pytest.approx(0.1, abs=0.02) and found["studies"] == 100
+
+
+def test_the_archive_is_measured_on_the_studies_that_every_encoder_has_embedded(
+    alta: Alta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_checkpoint(tmp_path / "other", seed=1)
+    write_cohort(7, 4, tmp_path / "sim", 64, lambda done: None)
+    models = ("--model", tmp_path / "encoders", "--model", tmp_path / "other")
+    url = Settings().catalog_url
+    (tmp_path / "data").mkdir()
+    migrate(url)
+    catalog = open_catalog(url)
+    ingest_folder(catalog, tmp_path / "sim" / "dicom", tmp_path / "sim" / "reports.csv")
+    embed_pending(catalog, load_encoder(tmp_path / "encoders", "cpu"))
+    assert "Next: alta embed" in alta("archive", *models)[2]
+    embed_pending(catalog, load_encoder(tmp_path / "other", "cpu"))
+    catalog.close()
+    code, out, err = alta("archive", *models, "--rounds", 20)
+    assert code == 0, err
+    found = last_line(out)
+    assert found["studies"] == 4 and found["figures"]["archive"]["image_to_text_r5"]["other"] == [1, 1, 1]
+
+
+def test_a_wrong_list_is_one_line_of_error(alta: Alta, tmp_path: Path) -> None:
+    path = labelled_list(tmp_path)
+    lines = path.read_text().splitlines()
+    lines[4] = lines[4].removesuffix("Edema") + "Scoliosis"
+    path.write_text("\n".join(lines))
+    code, out, err = alta("labelled", path, "--images", tmp_path / "pictures")
+    assert code == 1 and "line 5: findings has Scoliosis" in err and "Traceback" not in out + err
+    assert len(err.strip().splitlines()) == 1

@@ -18,6 +18,7 @@ from model.evaluation.retrieval import CLASSES_5, CLASSES_8
 from model.simulation import write_cohort
 from service import cli
 from service.cli.console import console
+from service.cli.evaluation_run import name_models
 from service.settings import Settings
 from tests.evaluation_lists import class_list, write_list, write_picture
 from tests.tiny import write_tiny_checkpoint
@@ -35,7 +36,7 @@ def alta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("ALTA_MODEL_PATH", str(tmp_path / "encoders"))
     monkeypatch.setenv("ALTA_DEVICE", "cpu")
     monkeypatch.delenv("ALTA_DATABASE_URL", raising=False)
-    monkeypatch.setattr(console, "width", 1000)  # paths of temporary folders are long
+    monkeypatch.setattr(console, "width", 300)
     monkeypatch.setattr(console, "stderr", False)
     write_tiny_checkpoint(tmp_path / "encoders")
 
@@ -100,6 +101,7 @@ def test_encoders_are_compared_with_the_first(alta: Alta, tmp_path: Path) -> Non
     assert found == json.loads((tmp_path / "out" / "results.json").read_text())
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "results.md", "roc.png"}
     first, other, again = found["models"]
+    assert (first, other, again) == ("encoders", "other", "encoders (2)")
     figure = found["figures"]["labelled"]["auroc: Edema"]
     assert figure[f"{again} - {first}"] == [0, 0, 0] and figure[f"{other} - {first}"] != [0, 0, 0]
     assert figure[other][0] - figure[first][0] == pytest.approx(figure[f"{other} - {first}"][0], abs=2e-4)
@@ -194,3 +196,8 @@ def test_a_wrong_list_is_one_line_of_error(alta: Alta, tmp_path: Path) -> None:
     code, out, err = alta("labelled", path, "--images", tmp_path / "pictures")
     assert code == 1 and "line 5: findings has Scoliosis" in err and "Traceback" not in out + err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_folders_of_one_name_are_told_apart_by_the_end_of_their_paths() -> None:
+    given = [Path("/runs/a/best"), Path("/runs/b/best"), Path("/runs/c"), Path("/runs/a/best")]
+    assert list(name_models(given)) == ["a/best", "b/best", "c", "a/best (2)"]

@@ -25,6 +25,7 @@ COLORS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8e5ea2", "#c98a1b", "#4d4d4d")
 CHANCE: dict[str, Any] = {"color": "#808080", "linestyle": (0, (4, 3)), "linewidth": 1.2}
 GRID = np.linspace(0, 1, 101)
 ACROSS = 3  # panels beside each other
+NAMED = 28  # characters of a column's name, its end
 MARKED = (1, 2, 5, 10, 20, 50, 100)  # depths with a tick
 
 
@@ -48,7 +49,7 @@ def draw_plots(outcomes: Mapping[str, Mapping[str, Outcome]]) -> dict[str, bytes
                 figure, axes = _panels(len(outcome.scored), 3.2)
                 for ax, (name, scored) in zip(axes, outcome.scored.items(), strict=True):
                     _draw_histogram(ax, name, scored)
-                figure.suptitle(column, fontsize=11)
+                figure.suptitle(_short(column), fontsize=11)
                 other = f"-{_slug(column)}" if len(columns) > 1 else ""
                 pictures[f"scores{suffix}{other}.png"] = _png(figure)
         if first.probabilities:
@@ -63,7 +64,7 @@ def _draw_precision(ax: Axes, name: str, curves: Mapping[str, PrecisionCurve]) -
     for color, (column, curve) in zip(_colors(len(curves)), curves.items(), strict=True):
         depths = np.arange(1, curve.values.shape[1] + 1)
         low, high = _band(curve.patients, partial(_mean, curve.values))
-        ax.plot(depths, curve.values.mean(axis=0), color=color, label=column)
+        ax.plot(depths, curve.values.mean(axis=0), color=color, label=_short(column))
         ax.fill_between(depths, low, high, color=color, alpha=0.18, linewidth=0)
     first = next(iter(curves.values()))
     ax.axhline(first.chance, label=f"chance {first.chance:.3f}", **CHANCE)
@@ -79,7 +80,7 @@ def _draw_roc(ax: Axes, name: str, scores: Mapping[str, ScoredLabels]) -> None:
     for color, (column, scored) in zip(_colors(len(scores)), scores.items(), strict=True):
         low, high = _band(scored.patients, partial(_roc_of, scored))
         value = auroc(scored.scores, scored.positive)
-        ax.plot(GRID, _roc(scored.scores, scored.positive), color=color, label=f"{column}, AUROC {value:.3f}")
+        ax.plot(GRID, _roc(scored.scores, scored.positive), color=color, label=f"{_short(column)}, AUROC {value:.3f}")
         ax.fill_between(GRID, low, high, color=color, alpha=0.18, linewidth=0)
     ax.plot((0, 1), (0, 1), label="chance", **CHANCE)
     positives = int(next(iter(scores.values())).positive.sum())
@@ -106,7 +107,9 @@ def _draw_reliability(ax: Axes, name: str, cases: Mapping[str, ScoredLabels]) ->
         bins = equal_bins(scored.scores)
         said = [float(scored.scores[part].mean()) for part in bins]
         low, high = _band(scored.patients, partial(_shares, scored, bins))
-        ax.plot(said, [float(scored.positive[part].mean()) for part in bins], "o-", color=color, label=column, ms=4)
+        ax.plot(
+            said, [float(scored.positive[part].mean()) for part in bins], "o-", color=color, label=_short(column), ms=4
+        )
         ax.fill_between(said, low, high, color=color, alpha=0.18, linewidth=0)
     ax.plot((0, 1), (0, 1), label="as it should be", **CHANCE)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=name)
@@ -172,6 +175,10 @@ def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
 
 def _colors(count: int) -> tuple[str, ...]:
     return tuple(COLORS[number % len(COLORS)] for number in range(count))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAMED else "..." + name[-NAMED:]
 
 
 def _png(figure: Figure) -> bytes:

@@ -74,14 +74,17 @@ def load(path: Path) -> "AltaEncoder":
 
 
 def name_models(given: Sequence[Path]) -> dict[str, Path]:
-    """Folders by a name to show: the folder's own where that tells them apart. None given: the configured encoders."""
+    """Folders by a name to show: of each the shortest end of its path that no other folder ends in. None given: the
+    configured encoders."""
     paths = list(given) or [Settings().model_path]
-    short = [path.resolve().name for path in paths]
-    names = short if len(set(short)) == len(short) else [str(path) for path in paths]
+    folders = {path.resolve() for path in paths}
     found: dict[str, Path] = {}
-    for name, path in zip(names, paths, strict=True):
+    for path in paths:
+        parts = path.resolve().parts
+        ends = ("/".join(parts[-length:]) for length in range(1, len(parts)))
+        alike = (end for end in ends if sum(f"/{folder.as_posix()}".endswith(f"/{end}") for folder in folders) == 1)
+        name = unique = next(alike, str(path))
         number = 2
-        unique = name
         while unique in found:
             unique, number = f"{name} ({number})", number + 1
         found[unique] = path

@@ -17,6 +17,7 @@ from model.training import pictures
 from model.training.pictures import load_studies
 from model.training.studies import ABSENT
 from model.training.tables import (
+    Skipped,
     StudyRow,
     TableError,
     prepare,
@@ -25,7 +26,7 @@ from model.training.tables import (
     read_table,
     write_table,
 )
-from model.training.tables.prepare import split_of
+from model.training.tables.split import split_of
 from tests.conftest import WriteDicom
 from tests.test_cli import Alta, alta  # noqa: F401
 
@@ -92,8 +93,10 @@ def mimic(tmp_path: Path) -> Path:
 
 
 def test_mimic_studies_have_their_slots_sections_and_labels(mimic: Path) -> None:
-    rows = {row.study_id: row for row in read_mimic(mimic, mimic / "reports")}
-    assert set(rows) == {"50000001", "50000002", "50000003", "50000005"}  # the fourth has no frontal
+    found = list(read_mimic(mimic, mimic / "reports"))
+    rows = {row.study_id: row for row in found if isinstance(row, StudyRow)}
+    assert set(rows) == {"50000001", "50000002", "50000003", "50000005"}
+    assert [row for row in found if isinstance(row, Skipped)] == [Skipped("50000004", "no frontal picture")]
 
     def names(study: str) -> list[str]:
         return [Path(path).stem for path in rows[study].slots()]
@@ -140,6 +143,7 @@ def test_the_published_training_columns_are_understood(tmp_path: Path) -> None:
             [{"patient_id": "p", "image_path": "a"}, {"patient_id": "", "image_path": "b"}],
             "line 3: patient_id is empty",
         ),
+        ([{"patient_id": "p", "image_path": "a", "split": "trian"}], "line 2: split is 'trian', expected train"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, rows: list[dict[str, object]], message: str) -> None:
@@ -188,10 +192,11 @@ def test_patients_are_whole_and_the_table_reads_back(tmp_path: Path) -> None:
 
 
 def test_a_patient_whom_the_data_put_in_two_splits_is_held_out(tmp_path: Path) -> None:
+    shown = picture(tmp_path / "a.png")
     rows = [
-        StudyRow("1", "p", "train", findings="a"),
-        StudyRow("2", "p", "validate", findings="b"),
-        StudyRow("3", "q", "train", findings="c"),
+        StudyRow("1", "p", "train", shown, findings="a"),
+        StudyRow("2", "p", "validate", shown, findings="b"),
+        StudyRow("3", "q", "train", shown, findings="c"),
     ]
     prepare(rows, tmp_path)
     assert [row.split for row in read_table(tmp_path / "studies.csv")] == ["validate", "validate", "train"]

@@ -1,7 +1,12 @@
 """``alta data prepare``: raw data to the study table that training reads."""
 
 import csv
-from collections.abc import Iterable
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +16,7 @@ from rich.table import Table
 from model.errors import AltaError
 
 from ..settings import Settings
-from .console import console, progress_bar
+from .console import console, staged_progress
 
 __all__ = ["data"]
 
@@ -19,90 +24,215 @@ data = typer.Typer(no_args_is_help=True, help="Data to train on.")
 prepare = typer.Typer(no_args_is_help=True, help="Write a study table: four slots, report, patient and split a row.")
 data.add_typer(prepare, name="prepare")
 
-Output = Annotated[Path, typer.Option(help="Folder that receives studies.csv, summary.json and skipped.jsonl.")]
-Seed = Annotated[int, typer.Option(help="Of the patient-wise split, where the data have none of their own.")]
-Validate = Annotated[float, typer.Option(min=0, max=0.5, help="Share of patients that choose the checkpoint.")]
-Test = Annotated[float, typer.Option(min=0, max=0.5, help="Share of patients held out for evaluation.")]
-Bad = Annotated[float, typer.Option(min=0, max=1, help="Share of pictures that may be missing.")]
-Exclude = Annotated[
-    Path | None, typer.Option(help="CSV with a patient_id column: an evaluation list whose patients are left out.")
-]
+CORES = len(os.sched_getaffinity(0))
+
+Images = Annotated[Path | None, typer.Option(help="Folder of the pictures, where it is not the usual one.")]
 
 
-@prepare.command("mimic-cxr-jpg")
-def mimic_cxr_jpg(
-    root: Annotated[Path, typer.Argument(help="Folder of mimic-cxr-2.0.0-metadata.csv[.gz] and files/.")],
-    reports: Annotated[Path, typer.Option(help="Unpacked mimic-cxr-reports.zip: the folder that holds files/.")],
-    output: Output,
-    max_bad_share: Bad = 0.01,
-    exclude_list: Exclude = None,
+class Check(StrEnum):
+    exist = "exist"
+    decode = "decode"
+
+
+def _common(
+    *,
+    output: Annotated[Path, typer.Option(help="Folder that receives studies.csv, summary.json and skipped.jsonl.")],
+    seed: Annotated[int, typer.Option(help="Of the patient-wise split and of folds.")] = 0,
+    validate_share: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of patients that choose the checkpoint, without a given split.")
+    ] = 0.05,
+    test_share: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of patients held out for evaluation, without a given split.")
+    ] = 0.1,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validate over so many groups of patients, with --fold; not a given split.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="From 1: this fold tests, the next validates, the others train.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many patients alone, for a trial.")] = None,
+    exclude_list: Annotated[
+        Path | None, typer.Option(help="CSV with a patient_id column: an evaluation list whose patients are left out.")
+    ] = None,
+    keep_unreported: Annotated[
+        bool, typer.Option(help="Keep labelled studies without a report too: for zero-shot scores, not for training.")
+    ] = False,
+    check: Annotated[Check, typer.Option(help="Of every picture: that it is there, or that it decodes.")] = Check.exist,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = CORES,
+    max_bad_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of pictures that may be missing or undecodable.")
+    ] = 0.01,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the summary; write nothing.")] = False,
 ) -> None:
+    """The options of every kind."""
+
+
+def _kind(name: str) -> Callable[[Callable[..., Iterable[Any]]], None]:
+    """Register a function that gives studies: its own parameters, then those of ``_common``."""
+
+    def register(read: Callable[..., Iterable[Any]]) -> None:
+        own, common = inspect.signature(read).parameters, inspect.signature(_common).parameters
+
+        def command(**given: Any) -> None:
+            _prepare(read(**{name: given[name] for name in own}), **{name: given[name] for name in common})
+
+        # Typer reads options off the signature.
+        command.__signature__ = inspect.Signature([*own.values(), *common.values()])  # type: ignore[attr-defined]
+        command.__annotations__ = {of.name: of.annotation for of in (*own.values(), *common.values())}
+        prepare.command(name, help=read.__doc__)(command)
+
+    return register
+
+
+@_kind("mimic-cxr-jpg")
+def _mimic_cxr_jpg(
+    root: Annotated[Path, typer.Argument(help="Folder of mimic-cxr-2.0.0-metadata.csv[.gz] and files/.")],
+    *,
+    reports: Annotated[Path, typer.Option(help="Unpacked mimic-cxr-reports.zip: the folder that holds files/.")],
+) -> Iterable[Any]:
     """MIMIC-CXR-JPG 2.0.0 with its own split."""
     from model.training.tables import read_mimic
 
-    _prepare(read_mimic(root, reports), output, exclude_list, max_bad_share=max_bad_share)
+    return read_mimic(root, reports)
 
 
-@prepare.command("csv")
-def generic(
-    table: Annotated[Path, typer.Argument(help="patient_id, image_path or current_frontal, other slots, report.")],
-    output: Output,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder that paths are relative to; default: the table's.")
+@_kind("chexpert-plus")
+def _chexpert_plus(
+    root: Annotated[Path, typer.Argument(help="Folder of df_chexpert_plus_240401.csv and PNG/, or that table.")],
+    *,
+    images: Images = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="JSON Lines of labels: impression_fixed.json, findings_fixed.json, ...")
     ] = None,
-    seed: Seed = 0,
-    validate_share: Validate = 0.05,
-    test_share: Test = 0.1,
-    max_bad_share: Bad = 0.01,
-    exclude_list: Exclude = None,
-) -> None:
-    """A table of your own, or one with the published training columns."""
+) -> Iterable[Any]:
+    """CheXpert Plus: its split valid tests, its training patients are divided by --validate-share."""
+    from model.training.tables import read_chexpert_plus
+
+    return read_chexpert_plus(root, images, labels)
+
+
+@_kind("open-i")
+def _open_i(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder of ecgen-radiology/ or indiana_reports.csv, or a file of reports (text alone)."),
+    ],
+    *,
+    images: Images = None,
+    projections: Annotated[
+        Path | None, typer.Option(help="indiana_projections.csv: which picture is frontal, which lateral.")
+    ] = None,
+) -> Iterable[Any]:
+    """Open-i of Indiana University: XML, CSV or JSON Lines; reports without a frontal picture train alone."""
+    from model.training.tables import read_open_i
+
+    return read_open_i(source, images, projections)
+
+
+@_kind("manifest")
+def _manifest(
+    table: Annotated[
+        Path, typer.Argument(help="CSV, a picture a row: patient_id, image_path, view, study_id, text ...")
+    ],
+    *,
+    images: Images = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="FIELD=COLUMN, repeated: read a field from another column; empty: not.")
+    ] = None,
+) -> Iterable[Any]:
+    """A table of pictures of your own: studies, follow-ups and views are put together. Columns: docs/training.md."""
+    from model.training.tables import read_manifest
+
+    columns = {}
+    for given in column or ():
+        name, sign, value = given.partition("=")
+        if not sign:
+            raise AltaError(f"--column {given}: expected FIELD=COLUMN, as in --column text=report_text.")
+        columns[name] = value
+    return read_manifest(table, images, columns)
+
+
+@_kind("csv")
+def _csv(
+    tables: Annotated[
+        list[Path], typer.Argument(help="patient_id, image_path or current_frontal, other slots, report; several join.")
+    ],
+    *,
+    images: Images = None,
+) -> Iterable[Any]:
+    """Tables of studies of your own, with the published training columns, or prepared before."""
     from model.training.tables import read_csv_studies
 
-    shares = {"seed": seed, "validate_share": validate_share, "test_share": test_share, "max_bad_share": max_bad_share}
-    _prepare(read_csv_studies(table, images), output, exclude_list, **shares)
+    return chain.from_iterable(read_csv_studies(table, images) for table in tables)
 
 
-@prepare.command("archive")
-def archive(
-    output: Output,
-    seed: Seed = 0,
-    validate_share: Validate = 0.05,
-    test_share: Test = 0.1,
-    max_bad_share: Bad = 0.01,
-    exclude_list: Exclude = None,
-) -> None:
+@_kind("archive")
+def _archive() -> Iterator[Any]:
     """This installation's own archive: every study with a report, patients under their pseudonyms."""
     from index import open_catalog
     from index.training_table import archive_studies
 
     catalog = open_catalog(Settings().catalog_url)
-    shares = {"seed": seed, "validate_share": validate_share, "test_share": test_share, "max_bad_share": max_bad_share}
-    _prepare(archive_studies(catalog), output, exclude_list, **shares)
-    catalog.close()
+    try:
+        yield from archive_studies(catalog)
+    finally:
+        catalog.close()
 
 
-def _prepare(studies: Iterable[Any], output: Path, exclude_list: Path | None, **options: Any) -> None:
+def _prepare(
+    studies: Iterable[Any],
+    output: Path,
+    check: Check,
+    workers: int,
+    folds: int | None,
+    fold: int | None,
+    exclude_list: Path | None,
+    **options: Any,
+) -> None:
+    from model.training.tables import Folds, undecodable
     from model.training.tables import prepare as write
 
+    if (folds is None) != (fold is None):
+        raise AltaError("--folds and --fold go together: --folds 5 --fold 1 tests on the first of five.")
     exclude = _patients(exclude_list) if exclude_list else ()
-    with progress_bar("reading") as progress:
-        # How many there are is known only at the end.
-        prepared = write(studies, output, exclude=exclude, progress=lambda done: progress(done, done), **options)
-    table = Table("studies", "count", title=str(output / "studies.csv"))
+    with staged_progress() as progress:
+        decode = partial(undecodable, workers=workers, progress=lambda *n: progress("decoding", *n))
+        prepared = write(
+            studies,
+            output,
+            exclude=exclude,
+            # How many there are is known only at the end.
+            progress=lambda done: progress("reading", done, done),
+            folds=Folds(folds, fold) if folds is not None and fold is not None else None,
+            decode=decode if check is Check.decode else None,
+            **options,
+        )
+    _show(prepared, f"{output / 'studies.csv'}{', not written' if options['dry_run'] else ''}")
+    if options["dry_run"]:
+        console.print("Dry run: nothing was written.")
+    else:
+        table = output / "studies.csv"
+        console.print(f'Next: name it in a configuration, [data] table = "{table}", and alta train', markup=False)
+
+
+def _show(prepared: Any, title: str) -> None:
+    table = Table("", "studies", "patients", title=title)
     for split, count in prepared.studies.items():
-        table.add_row(split, str(count))
-    table.add_row("patients", str(prepared.patients))
+        table.add_row(split, str(count), str(prepared.patients_of[split]))
+    table.add_row("all", str(sum(prepared.studies.values())), str(prepared.patients))
     table.add_section()
     for slot, count in prepared.slots.items():
         table.add_row(f"with {slot.replace('_', ' ')}", str(count))
+    table.add_row("with a report alone", str(prepared.text_only))
+    table.add_row("distinct reports", str(prepared.distinct_reports))
+    table.add_row("words of a report: " + ", ".join(f"{name} {count}" for name, count in prepared.words.items()))
+    table.add_section()
+    for label, count in prepared.labels.items():
+        table.add_row(f"label: {label}", str(count))
     table.add_section()
     for reason, count in sorted(prepared.skipped.items()):
         table.add_row(f"left out: {reason}", str(count))
     console.print(table)
-    console.print(
-        f'Next: name it in a configuration, [data] table = "{output / "studies.csv"}", and alta train', markup=False
-    )
 
 
 def _patients(path: Path) -> set[str]:

@@ -1,18 +1,31 @@
 """Study tables: what ``alta data prepare`` writes and training reads."""
 
+from .chexpert_plus import read_chexpert_plus
 from .csv_table import read_csv_studies
+from .decoding import undecodable
+from .manifest import MANIFEST_FIELDS, read_manifest
 from .mimic import read_mimic
-from .prepare import Prepared, prepare
-from .table import SPLITS, StudyRow, TableError, read_table, write_table
+from .open_i import read_open_i
+from .prepare import prepare
+from .split import Folds
+from .summary import Prepared
+from .table import SPLITS, Skipped, StudyRow, TableError, read_table, write_table
 
 __all__ = [
+    "MANIFEST_FIELDS",
     "SPLITS",
+    "Folds",
     "Prepared",
+    "Skipped",
     "StudyRow",
     "TableError",
     "prepare",
+    "read_chexpert_plus",
     "read_csv_studies",
+    "read_manifest",
     "read_mimic",
+    "read_open_i",
     "read_table",
+    "undecodable",
     "write_table",
 ]

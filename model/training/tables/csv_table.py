@@ -1,9 +1,12 @@
 """A generic table of studies: our columns, or those of the published training table."""
 
-import csv
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...alta import SLOTS
+from .csv_file import read_csv
+from .split import named_split
 from .table import COLUMNS, StudyRow, TableError
 
 __all__ = ["read_csv_studies"]
@@ -16,32 +19,29 @@ PUBLISHED = {
     "report": "text",
 }
 ABSENT = ("-1", "")  # the published table writes -1
-SLOT_COLUMNS = ("current_frontal", "current_lateral", "prior_frontal", "prior_lateral")
 
 
 def read_csv_studies(path: Path, images: Path | None = None) -> Iterator[StudyRow]:
-    """Rows of ``path``; pictures are relative to ``images``, or to the table's folder.
+    """Rows of ``path``, a patient's together; pictures are relative to ``images``, or to the table's folder.
 
     ``study_id`` may be absent (the row's number stands for it); ``patient_id`` may not: without it nobody could keep
     patients apart. Raises TableError that names line and column.
     """
     root = images or path.parent
-    try:
-        stream = path.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise TableError(f"{path} cannot be read: {error.strerror}.") from error
-    with stream:
-        reader = csv.DictReader(stream)
-        names = {PUBLISHED.get(name, name): name for name in reader.fieldnames or ()}
-        if "current_frontal" not in names:
+    by_patient: dict[str, list[StudyRow]] = defaultdict(list)
+    for number, (line, row) in enumerate(read_csv(path), start=1):
+        named = {PUBLISHED.get(name, name): value for name, value in row.items()}
+        if "current_frontal" not in named:
             raise TableError(f"{path}: expected a column current_frontal or image_path, found neither.")
-        if "patient_id" not in names:
+        if "patient_id" not in named:
             raise TableError(f"{path}: expected a column patient_id; splits keep a patient's studies together.")
-        for number, row in enumerate(reader, start=1):
-            values = {name: (row.get(names[name]) or "").strip() for name in COLUMNS if name in names}
-            if not values["patient_id"]:
-                raise TableError(f"{path}, line {reader.line_num}: patient_id is empty.")
-            for slot in SLOT_COLUMNS:
-                given = values.get(slot, "")
-                values[slot] = "" if given in ABSENT else str((root / given).resolve())
-            yield StudyRow(**{"study_id": str(number), **values})
+        values = {name: named[name] for name in COLUMNS if name in named}
+        if not values["patient_id"]:
+            raise TableError(f"{path}, line {line}: patient_id is empty.")
+        values["split"] = named_split(values.get("split", ""), f"{path}, line {line}")
+        for slot in SLOTS:
+            given = values.get(slot, "")
+            values[slot] = "" if given in ABSENT else str((root / given).resolve())
+        by_patient[values["patient_id"]].append(StudyRow(**{"study_id": str(number), **values}))
+    for rows in by_patient.values():
+        yield from rows

@@ -1,31 +1,26 @@
-"""From studies as a data set names them to a table: pictures that exist, whole patients in one split."""
+"""From studies as a data set names them to a table: pictures that are there, whole patients in one split."""
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ...alta import SLOTS
 from ...checkpoint import write_whole
-from .table import SPLITS, StudyRow, TableError, write_table
+from .split import Folds, split_patients
+from .summary import Prepared, summarise
+from .table import Skipped, StudyRow, TableError, table_bytes
 
-__all__ = ["Prepared", "prepare", "split_of"]
+__all__ = ["prepare"]
 
+EXAMPLES = 3  # of bad pictures in an error
 
-@dataclass(frozen=True)
-class Prepared:
-    """What was written. studies by split; slots filled; skipped and emptied by reason."""
-
-    studies: dict[str, int]
-    patients: int
-    slots: dict[str, int]
-    skipped: dict[str, int]
+Undecodable = Callable[[Sequence[str]], dict[str, str]]  # of paths: why, by path
 
 
 def prepare(
-    studies: Iterable[StudyRow],
+    studies: Iterable[StudyRow | Skipped],
     output: Path,
     seed: int = 0,
     validate_share: float = 0.05,
@@ -33,74 +28,134 @@ def prepare(
     max_bad_share: float = 0.01,
     exclude: Collection[str] = (),
     progress: Callable[[int], None] = lambda done: None,
+    *,
+    limit: int | None = None,
+    folds: Folds | None = None,
+    decode: Undecodable | None = None,
+    keep_unreported: bool = False,
+    dry_run: bool = False,
 ) -> Prepared:
-    """Write ``studies.csv``, ``summary.json`` and ``skipped.jsonl`` into ``output``.
+    """Write ``skipped.jsonl``, ``summary.json`` and, when these are there, ``studies.csv`` into ``output``.
 
-    A study whose frontal picture is missing is skipped; another missing picture empties its slot. Patients in
-    ``exclude``, those of an evaluation list, are left out. A row without a split gets one by ``split_of``.
-    Raises TableError when more than ``max_bad_share`` of the pictures are missing, or when nothing is left.
+    A study whose frontal picture is missing, or refused by ``decode``, is skipped; another such picture empties its
+    slot. Patients in ``exclude``, those of an evaluation list, are left out, and repeated rows. The split is that of
+    ``split_patients``; a report without a frontal picture only ever trains.
+
+    limit: only the first patients, of readers that give a patient's studies together. keep_unreported: also studies
+    without a report, if they have labels. dry_run: nothing is written.
+    Raises TableError when more than ``max_bad_share`` of the pictures are bad, or when nothing is left.
     """
-    rows: list[StudyRow] = []
-    skipped: list[dict[str, str]] = []
-    pictures = missing = 0
-    left_out = set(exclude)
-    for done, row in enumerate(studies, start=1):
-        progress(done)
-        if row.patient_id in left_out:
-            skipped.append({"study_id": row.study_id, "reason": "patient of the exclusion list"})
-            continue
-        absent = [slot for slot in SLOTS if (path := getattr(row, slot)) and not Path(path).is_file()]
-        pictures += sum(map(bool, row.slots()))
-        missing += len(absent)
-        skipped += [
-            {"study_id": row.study_id, "reason": f"{slot} missing", "path": getattr(row, slot)} for slot in absent
-        ]
-        if SLOTS[0] in absent:
-            continue
-        if not (row.findings or row.impression or row.text):
-            skipped.append({"study_id": row.study_id, "reason": "no report"})
-            continue
-        rows.append(replace(row, **dict.fromkeys(absent, "")))
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / "skipped.jsonl", "".join(json.dumps(entry) + "\n" for entry in skipped).encode())
-    if missing > max_bad_share * pictures:
+    rows, skipped = _accepted(_first_patients(studies, limit), set(exclude), keep_unreported, progress)
+    bad = _bad_pictures(rows, decode)
+    named = [(row, slot) for row in rows for slot in SLOTS if getattr(row, slot)]
+    faults = [(row, slot) for row, slot in named if getattr(row, slot) in bad]
+    for row, slot in faults:
+        reason, detail = bad[getattr(row, slot)]
+        skipped.append(Skipped(row.study_id, f"{slot} {reason}", getattr(row, slot), detail))
+    rows = [_without(row, bad) for row in rows if row.current_frontal not in bad]
+    rows, held_out = _testable(split_patients(rows, seed, validate_share, test_share, folds))
+    skipped += held_out
+    where = output / "skipped.jsonl"
+    if not dry_run:
+        _write(where, "".join(_line(entry) for entry in skipped).encode())
+    listed = f"run without --dry-run and {where} lists them" if dry_run else f"{where} lists them"
+    if len(faults) > max_bad_share * len(named):
+        examples = "; ".join(f"{path} {' '.join(why).strip()}" for path, why in list(bad.items())[:EXAMPLES])
+        kind = "missing" if decode is None else "missing or undecodable"
         raise TableError(
-            f"{missing} of {pictures} pictures are missing, more than the allowed share of {max_bad_share:g};"
-            f" {output / 'skipped.jsonl'} lists them. Mend the paths, or allow more with --max-bad-share."
+            f"{len(faults)} of {len(named)} pictures are {kind}, more than the allowed share of {max_bad_share:g};"
+            f" {listed}. The first: {examples}. Mend the paths, or allow more with --max-bad-share."
         )
     if not rows:
-        raise TableError(f"No study is left; {output / 'skipped.jsonl'} says why.")
-    rows = _split(rows, seed, validate_share, test_share)
-    write_table(output / "studies.csv", rows)
-    prepared = Prepared(
-        {split: sum(row.split == split for row in rows) for split in SPLITS},
-        len({row.patient_id for row in rows}),
-        {slot: sum(bool(getattr(row, slot)) for row in rows) for slot in SLOTS},
-        dict(Counter(entry["reason"] for entry in skipped)),
-    )
-    write_whole(output / "summary.json", (json.dumps({**vars(prepared), "seed": seed}, indent=2) + "\n").encode())
+        reasons = ", ".join(sorted({entry.reason for entry in skipped})) or "the source has none"
+        raise TableError(f"No study is left ({reasons}); {listed}.")
+    prepared = summarise(rows, skipped)
+    if not dry_run:
+        table = table_bytes(rows)
+        record = {
+            **asdict(prepared),
+            "seed": seed,
+            "folds": asdict(folds) if folds else None,
+            "limit": limit,
+            "studies_sha256": hashlib.sha256(table).hexdigest(),
+        }
+        _write(output / "summary.json", (json.dumps(record, indent=2) + "\n").encode())
+        _write(output / "studies.csv", table)  # last: where it is new, the others are
     return prepared
 
 
-def split_of(patient_id: str, seed: int, validate_share: float, test_share: float) -> str:
-    """By a hash of the patient alone: adding patients never moves one from split to split."""
-    digest = hashlib.sha256(f"{seed}:{patient_id}".encode()).digest()
-    place = int.from_bytes(digest[:8]) / 2**64
-    if place < test_share:
-        return "test"
-    return "validate" if place < test_share + validate_share else "train"
+def _first_patients(studies: Iterable[StudyRow | Skipped], limit: int | None) -> Iterator[StudyRow | Skipped]:
+    if limit is None:
+        yield from studies
+        return
+    patients: set[str] = set()
+    skipped = []
+    for entry in studies:
+        if isinstance(entry, Skipped):
+            skipped.append(entry)
+            continue
+        if entry.patient_id not in patients and len(patients) == limit:
+            break
+        patients.add(entry.patient_id)
+        yield entry
+    # A reader may have skipped pictures of everybody before it gave the first study.
+    yield from (entry for entry in skipped if entry.patient_id in patients)
 
 
-def _split(rows: list[StudyRow], seed: int, validate_share: float, test_share: float) -> list[StudyRow]:
-    """Each row its split; a data set's own split is kept but for patients it puts in two, who go where most is held
-    out."""
-    given: dict[str, set[str]] = {}
+def _accepted(
+    studies: Iterable[StudyRow | Skipped], exclude: set[str], keep_unreported: bool, progress: Callable[[int], None]
+) -> tuple[list[StudyRow], list[Skipped]]:
+    rows: dict[StudyRow, None] = {}
+    skipped = []
+    for done, entry in enumerate(studies, start=1):
+        progress(done)
+        if isinstance(entry, Skipped):
+            skipped.append(entry)
+        elif entry.patient_id in exclude:
+            skipped.append(Skipped(entry.study_id, "patient of the exclusion list"))
+        elif not (entry.findings or entry.impression or entry.text or (keep_unreported and entry.labels)):
+            skipped.append(Skipped(entry.study_id, "no report"))
+        elif entry in rows:
+            skipped.append(Skipped(entry.study_id, "repeated row"))
+        else:
+            rows[entry] = None
+    return list(rows), skipped
+
+
+def _bad_pictures(rows: Iterable[StudyRow], decode: Undecodable | None) -> dict[str, tuple[str, str]]:
+    """(reason, detail) by path."""
+    paths = list(dict.fromkeys(path for row in rows for path in row.slots() if path))
+    bad = {path: ("missing", "") for path in paths if not Path(path).is_file()}
+    if decode:
+        found = decode([path for path in paths if path not in bad])
+        bad |= {path: ("undecodable", why) for path, why in found.items()}
+    return bad
+
+
+def _without(row: StudyRow, bad: Collection[str]) -> StudyRow:
+    return replace(row, **{slot: "" for slot in SLOTS if getattr(row, slot) in bad})
+
+
+def _testable(rows: Iterable[StudyRow]) -> tuple[list[StudyRow], list[Skipped]]:
+    """Rows that their split can use: without a frontal picture a study cannot be evaluated."""
+    kept, skipped = [], []
     for row in rows:
-        given.setdefault(row.patient_id, set()).add(row.split)
-    chosen = {
-        patient: max(splits, key=SPLITS.index)
-        if splits <= set(SPLITS)
-        else split_of(patient, seed, validate_share, test_share)
-        for patient, splits in given.items()
-    }
-    return [replace(row, split=chosen[row.patient_id]) for row in rows]
+        if row.current_frontal or row.split == "train":
+            kept.append(row)
+        else:
+            skipped.append(Skipped(row.study_id, "no frontal picture, and the patient is held out"))
+    return kept, skipped
+
+
+def _line(entry: Skipped) -> str:
+    return json.dumps({name: value for name, value in asdict(entry).items() if value}) + "\n"
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except OSError as error:
+        raise TableError(
+            f"{path} cannot be written: {error.strerror}. Free space, or name another --output."
+        ) from error

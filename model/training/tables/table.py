@@ -3,14 +3,15 @@
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ...alta import SLOTS
 from ...checkpoint import write_whole
 from ...errors import InputError
+from ...prompts import PROMPT_SETS
 
-__all__ = ["SPLITS", "StudyRow", "TableError", "read_table", "write_table"]
+__all__ = ["NO_FINDING", "SPLITS", "Skipped", "StudyRow", "TableError", "read_table", "table_bytes", "write_table"]
 
 SPLITS = ("train", "validate", "test")
 NO_FINDING = "No Finding"
@@ -42,12 +43,25 @@ class StudyRow:
         return tuple(getattr(self, slot) for slot in SLOTS)
 
     def known_findings(self) -> frozenset[str] | None:
-        if not self.labels:
-            return None
-        return frozenset(name.strip() for name in self.labels.split(";")) - {NO_FINDING, ""}
+        """None where nothing is known: also for a study labelled with a diagnosis alone, such as COVID-19, which does
+        not say that the findings of the built-in prompts are absent."""
+        names = frozenset(name.strip() for name in self.labels.split(";")) - {""}
+        return names - {NO_FINDING} if names & PROMPT_SETS.keys() else None
 
 
-COLUMNS = tuple(field.name for field in fields(StudyRow))
+@dataclass(frozen=True)
+class Skipped:
+    """A study, or a picture of one, that is left out. ``reason`` is one of few, so that they can be counted; ``detail``
+    says what is particular."""
+
+    study_id: str
+    reason: str
+    path: str = ""
+    detail: str = ""
+    patient_id: str = field(default="", compare=False)
+
+
+COLUMNS = tuple(column.name for column in fields(StudyRow))
 
 
 def read_table(path: Path) -> list[StudyRow]:
@@ -75,11 +89,15 @@ def read_table(path: Path) -> list[StudyRow]:
 
 def write_table(path: Path, rows: Iterable[StudyRow]) -> None:
     """The file appears whole or not at all."""
+    write_whole(path, table_bytes(rows))
+
+
+def table_bytes(rows: Iterable[StudyRow]) -> bytes:
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(vars(row) for row in rows)
-    write_whole(path, stream.getvalue().encode())
+    return stream.getvalue().encode()
 
 
 def _require_whole_patients(path: Path, rows: list[StudyRow]) -> None:

@@ -10,6 +10,7 @@ from index import Catalog, IngestSummary, embed_pending, find_study, ingest_fold
 from index.reports import read_reports, report_of_row, study_uid_of
 from index.tables import Embedding, Instance, Report
 from model.errors import InputError
+from model.report_sections import last_paragraphs
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
 
@@ -30,6 +31,35 @@ def test_a_sentence_that_only_mentions_findings_is_no_heading() -> None:
 
 def test_a_heading_that_comes_twice_adds_to_its_section() -> None:
     assert parse_sections("IMPRESSION: One.\nADDENDUM: read again.\nIMPRESSION: Two.") == {"impression": "One.\nTwo."}
+
+
+@pytest.mark.parametrize(
+    ("text", "impression"),
+    [
+        ("FINDINGS AND IMPRESSION: \n \n Clear.", "Clear."),
+        ("Findings and impression: Clear.", "Clear."),
+        ("INDICATION: Cough.\nFINDINGS/IMPRESSION: Clear.", "Clear."),
+        ("INDICATION: Cough.\n\nIMPRESSION\n\n1. Clear.", "1. Clear."),
+        ("IMPRESSION: Clear.\n\nNOTIFICATION:  Discussed with Dr. A at noon.", "Clear."),
+        ("IMPRESSION: Clear. RECOMMENDATION(S): Repeat in a year.", "Clear."),
+        ("WET READ: Something else.\n         FINAL REPORT\nIMPRESSION: Clear.", "Clear."),
+    ],
+)
+def test_headings_as_hospitals_write_them(text: str, impression: str) -> None:
+    assert parse_sections(text).get("impression") == impression and "findings" not in parse_sections(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("FINAL REPORT\n\nAs before.\n\nNo change.", "As before.\n\nNo change."),
+        ("FINAL REPORT\nINDICATION:  Cough.\n \nCOMPARISON:\n\nNone.\n \nClear.\n \nNOTIFICATION: Dr. A.", "Clear."),
+        ("INDICATION: Cough. Clear.", ""),
+        ("Clear.", ""),
+    ],
+)
+def test_what_was_seen_where_no_heading_says_it(text: str, said: str) -> None:
+    assert last_paragraphs(text) == said
 
 
 def test_csv_rows_with_a_text_or_with_sections(tmp_path: Path) -> None:

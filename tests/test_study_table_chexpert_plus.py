@@ -96,6 +96,16 @@ def test_the_report_is_that_of_the_frontal_in_its_sections_or_whole(chexpert: Pa
     assert rows["patient00002/study1"].text == "Film of the chest."
 
 
+def test_a_study_in_two_splits_tests_and_an_order_is_a_number(chexpert: Path) -> None:
+    rows = rows_of(PICTURES[1:4])
+    rows[0]["split"] = "valid"
+    table = write_csv(chexpert / "df_chexpert_plus_240401.csv", rows)
+    assert read(chexpert)[0]["patient00001/study2"].split == "test"
+    write_csv(table, [rows[0], rows[1] | {"patient_report_date_order": "nan"}])
+    with pytest.raises(TableError, match=r"line 8: patient_report_date_order is 'nan', expected a number"):
+        read(chexpert)
+
+
 def test_valid_patients_test_and_training_patients_are_divided(chexpert: Path, tmp_path: Path) -> None:
     pictures = [(f"1{n:04}", 1, "view1_frontal", "AP", 1, "Clear.", "", "train") for n in range(60)]
     rows = rows_of([*pictures, ("64541", 1, "view1_frontal", "AP", 1, "Clear.", "", "valid")])

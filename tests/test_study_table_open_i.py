@@ -109,6 +109,13 @@ def test_views_are_not_guessed_without_projections(xml_edition: Path, tmp_path: 
     assert prepared.text_only == prepared.studies["train"] == 3 and prepared.skipped["no report"] == 1
 
 
+def test_a_report_that_is_no_text_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "reports.jsonl"
+    path.write_text('\ufeff{"uid": 1, "findings": "Clear.", "impression": null}\n{"uid": 2, "findings": NaN}\n')
+    with pytest.raises(TableError, match=r"line 2: expected a JSON object.*no texts"):
+        read(path)
+
+
 def test_a_damaged_report_is_skipped_and_a_folder_without_any_refused(xml_edition: Path, tmp_path: Path) -> None:
     (xml_edition / "ecgen-radiology" / "2.xml").write_text("<eCitation><uId")
     rows, skipped = read(xml_edition)

@@ -62,10 +62,10 @@ def test_folds_that_cannot_be_are_refused(count: int, fold: int) -> None:
 
 
 def test_a_given_split_without_validation_gives_up_training_patients_for_it(tmp_path: Path) -> None:
-    shown = picture(tmp_path / "a.png")
     rows = [
-        StudyRow(str(n), f"p{n}", "test" if n % 2 else "train", shown, findings="Clear.") for n in range(100)
-    ]  # fmt: skip
+        StudyRow(str(n), f"p{n}", "test" if n % 2 else "train", picture(tmp_path / f"{n}.png"), findings="Clear.")
+        for n in range(100)
+    ]
     prepare(rows, tmp_path, validate_share=0.2, test_share=0.2)
     found = splits(tmp_path)
     assert all(found[f"p{n}"] == "test" for n in range(1, 100, 2))
@@ -81,12 +81,11 @@ def test_a_patient_named_as_test_and_left_open_is_tested(tmp_path: Path) -> None
 
 
 def test_reports_alone_train_or_are_left_out(tmp_path: Path) -> None:
-    shown = picture(tmp_path / "a.png")
     rows = [
         *(StudyRow(f"t{n}", f"t{n}", findings="Clear.") for n in range(20)),
-        StudyRow("1", "p", "test", shown, findings="Clear."),
+        StudyRow("1", "p", "test", picture(tmp_path / "a.png"), findings="Clear."),
         StudyRow("2", "p", "test", findings="Effusion."),
-        StudyRow("3", "q", "train", shown, findings="Clear."),
+        StudyRow("3", "q", "train", picture(tmp_path / "b.png"), findings="Clear."),
     ]
     prepared = prepare(rows, tmp_path, test_share=0.4)
     assert prepared.text_only == 20 and prepared.skipped == {"no frontal picture, and the patient is held out": 1}
@@ -105,6 +104,21 @@ def test_repeated_rows_and_what_a_reader_skipped_are_listed(tmp_path: Path) -> N
     assert {"study_id": "s9", "reason": "view not known", "path": "/x.png", "detail": "OBLIQUE"} in listed
 
 
+def test_a_picture_of_two_patients_cannot_be_in_two_splits(tmp_path: Path) -> None:
+    shown, other = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    rows = [
+        StudyRow("1", "p", "train", shown, findings="a"),
+        StudyRow("2", "p", "train", shown, findings="b"),
+        StudyRow("3", "q", "test", other, prior_frontal=shown, findings="c"),
+        StudyRow("4", "q", "test", other, findings="d"),
+    ]
+    prepared = prepare(rows, tmp_path / "out")
+    assert prepared.skipped == {"picture of another patient": 1}
+    assert [row.study_id for row in read_table(tmp_path / "out" / "studies.csv")] == ["1", "2", "4"]
+    listed = json.loads((tmp_path / "out" / "skipped.jsonl").read_text())
+    assert (listed["study_id"], listed["path"], listed["detail"]) == ("3", shown, "patient p")
+
+
 def test_a_limit_takes_the_first_patients_whole(tmp_path: Path) -> None:
     reading = iter(studies(tmp_path, 20))
     prepared = prepare(reading, tmp_path / "out", limit=3)
@@ -118,11 +132,11 @@ def test_a_table_of_ones_own_gives_patients_together(tmp_path: Path) -> None:
 
 
 def test_labelled_studies_without_a_report_are_kept_on_demand(tmp_path: Path) -> None:
-    shown = picture(tmp_path / "a.png")
+    shown = [picture(tmp_path / f"{name}.png") for name in "abc"]
     rows = [
-        StudyRow("1", "a", "", shown, labels="Edema"),
-        StudyRow("2", "b", "", shown),
-        StudyRow("3", "c", "", shown, findings="Clear."),
+        StudyRow("1", "a", "", shown[0], labels="Edema"),
+        StudyRow("2", "b", "", shown[1]),
+        StudyRow("3", "c", "", shown[2], findings="Clear."),
     ]
     assert prepare(rows, tmp_path / "reported").skipped == {"no report": 2}
     kept = prepare(rows, tmp_path / "labelled", keep_unreported=True)
@@ -284,6 +298,12 @@ def test_the_options_of_every_kind(alta: Alta, tmp_path: Path) -> None:  # noqa:
     left_out = write_csv(tmp_path / "list.csv", [{"patient_id": "p0"}, {"patient_id": "p1"}])
     code, out, _ = alta(*common, "--exclude-list", left_out, "--max-bad-share", 0.1)
     assert code == 0 and json.loads(Path("out/summary.json").read_text())["patients"] == 28
+    left_out.write_text("patient_id\nP0 \n")
+    code, out, _ = alta(*common, "--exclude-list", left_out, "--max-bad-share", 0.1)
+    assert code == 0 and "no patient of" in out and "are they named as there?" in out
+    left_out.write_bytes(b"patient_id\n\xff\n")
+    code, _, err = alta(*common, "--exclude-list", left_out)
+    assert code == 1 and "expected UTF-8" in err
     code, _, err = alta(*common, "--folds", 3)
     assert code == 1 and "--folds and --fold go together" in err
 

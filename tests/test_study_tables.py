@@ -17,12 +17,10 @@ from model.training import pictures
 from model.training.pictures import load_studies
 from model.training.studies import ABSENT
 from model.training.tables import (
-    Skipped,
     StudyRow,
     TableError,
     prepare,
     read_csv_studies,
-    read_mimic,
     read_table,
     write_table,
 )
@@ -48,79 +46,22 @@ def write_csv(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-# MIMIC-CXR-JPG
-
-
-@pytest.fixture
-def mimic(tmp_path: Path) -> Path:
-    """Two patients in the published layout: one with three studies, the second at the same hour as the third."""
-    root = tmp_path / "mimic"
-    images = [  # dicom_id, subject, study, view, date, time
-        ("a-lat", 10000032, 50000001, "LATERAL", 21800506, 213014.53),
-        ("a-ap", 10000032, 50000001, "AP", 21800506, 213014.53),
-        ("a-pa2", 10000032, 50000001, "PA", 21800506, 213014.53),
-        ("a-pa1", 10000032, 50000001, "PA", 21800506, 213014.53),
-        ("b-ap", 10000032, 50000002, "AP", 21800626, 90000.0),
-        ("b-ll", 10000032, 50000002, "LL", 21800626, 90000.0),
-        ("c-ap", 10000032, 50000003, "AP", 21800626, 163000.0),
-        ("d-lat", 10000032, 50000004, "LATERAL", 21800627, 80000.0),
-        ("e-pa", 11111111, 50000005, "PA", 21800701, 100000.0),
-    ]
-    names = ("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate", "StudyTime")
-    write_csv(root / "mimic-cxr-2.0.0-metadata.csv.gz", [dict(zip(names, row, strict=True)) for row in images])
-    splits = [
-        {"dicom_id": row[0], "study_id": row[2], "subject_id": row[1], "split": "test" if row[1] > 11e6 else "train"}
-        for row in images
-    ]
-    write_csv(root / "mimic-cxr-2.0.0-split.csv", splits)
-    labels = {"Cardiomegaly": "1.0", "Edema": "0.0", "No Finding": ""}
-    write_csv(
-        root / "mimic-cxr-2.0.0-chexpert.csv",
-        [
-            {"subject_id": 10000032, "study_id": 50000001, **labels},
-            {"subject_id": 10000032, "study_id": 50000002, **labels, "Edema": "-1.0"},
-        ],
-    )
-    for number, (name, subject, study, *_) in enumerate(images):
-        picture(root / "files" / f"p{str(subject)[:2]}" / f"p{subject}" / f"s{study}" / f"{name}.jpg", number)
-        report = root / "reports" / "files" / f"p{str(subject)[:2]}" / f"p{subject}" / f"s{study}.txt"
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(
-            "                     FINAL REPORT\n EXAMINATION:  CHEST (PA AND LAT)\n\n INDICATION:  ___F with"
-            f" cough\n\n FINDINGS: \n \n The lungs\n are clear {study}.\n \n IMPRESSION: \n \n No acute process.\n"
-        )
-    return root
-
-
-def test_mimic_studies_have_their_slots_sections_and_labels(mimic: Path) -> None:
-    found = list(read_mimic(mimic, mimic / "reports"))
-    rows = {row.study_id: row for row in found if isinstance(row, StudyRow)}
-    assert set(rows) == {"50000001", "50000002", "50000003", "50000005"}
-    assert [row for row in found if isinstance(row, Skipped)] == [Skipped("50000004", "no frontal picture")]
-
-    def names(study: str) -> list[str]:
-        return [Path(path).stem for path in rows[study].slots()]
-
-    assert names("50000001") == ["a-pa1", "a-lat", "", ""]  # PA over AP, the lowest of two
-    assert names("50000002") == ["b-ap", "b-ll", "a-pa1", "a-lat"]
-    assert names("50000003") == ["c-ap", "", "b-ap", "b-ll"]  # the same day, but later
-    first = rows["50000001"]
-    assert (first.findings, first.impression, first.text) == (
-        "The lungs are clear 50000001.",
-        "No acute process.",
-        "",
-    )
-    assert first.labels == "Cardiomegaly" and rows["50000002"].labels == ""  # uncertain: unknown
-    assert (first.split, rows["50000005"].split) == ("train", "test")
-    assert all(Path(path).is_file() for row in rows.values() for path in row.slots() if path)
-
-
-def test_another_folder_is_no_mimic(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"metadata\.csv.*is this MIMIC-CXR-JPG"):
-        list(read_mimic(tmp_path, tmp_path))
-
-
 # A table of one's own
+
+
+def test_rows_without_a_study_id_are_numbered_and_reports_are_taken_apart(tmp_path: Path) -> None:
+    rows = [
+        {"study_id": "", "patient_id": "p", "image_path": "a.png", "report": "Clear."},
+        {
+            "study_id": "s",
+            "patient_id": "p",
+            "image_path": "b.png",
+            "report": "INDICATION: x FINDINGS: y IMPRESSION: z",
+        },
+    ]
+    first, second = read_csv_studies(write_csv(tmp_path / "t.csv", rows))
+    assert (first.study_id, first.text) == ("1", "Clear.")
+    assert (second.study_id, second.findings, second.impression, second.text) == ("s", "y", "z", "")
 
 
 def test_the_published_training_columns_are_understood(tmp_path: Path) -> None:
@@ -192,11 +133,10 @@ def test_patients_are_whole_and_the_table_reads_back(tmp_path: Path) -> None:
 
 
 def test_a_patient_whom_the_data_put_in_two_splits_is_held_out(tmp_path: Path) -> None:
-    shown = picture(tmp_path / "a.png")
     rows = [
-        StudyRow("1", "p", "train", shown, findings="a"),
-        StudyRow("2", "p", "validate", shown, findings="b"),
-        StudyRow("3", "q", "train", shown, findings="c"),
+        StudyRow("1", "p", "train", picture(tmp_path / "a.png"), findings="a"),
+        StudyRow("2", "p", "validate", picture(tmp_path / "b.png"), findings="b"),
+        StudyRow("3", "q", "train", picture(tmp_path / "c.png"), findings="c"),
     ]
     prepare(rows, tmp_path)
     assert [row.split for row in read_table(tmp_path / "studies.csv")] == ["validate", "validate", "train"]
@@ -318,36 +258,3 @@ def test_the_archive_is_training_data_under_pseudonyms(
     assert rows["1.2.3.1"].patient_id == rows["1.2.3.2"].patient_id != "P1"
     prepare(rows.values(), tmp_path / "out", test_share=0.0, validate_share=0.0)
     assert len(load(tmp_path / "out" / "studies.csv", tmp_path / "cache")) == 2
-
-
-# The command line
-
-
-def test_from_raw_data_to_encoders(alta: Alta, mimic: Path, tmp_path: Path) -> None:  # noqa: F811
-    code, out, _ = alta("data", "prepare", "mimic-cxr-jpg", mimic, "--reports", mimic / "reports", "--output", "table")
-    assert code == 0 and "train" in out and 'table = "table/studies.csv"' in out
-    rows = read_table(tmp_path / "table" / "studies.csv")
-    write_table(
-        tmp_path / "table" / "studies.csv",
-        [*rows, StudyRow("v", "v", "validate", current_frontal=rows[0].current_frontal, findings="Clear.")],
-    )
-    Path("run.toml").write_text(
-        'name = "t"\nobjective = "mrm"\n[data]\ntable = "table/studies.csv"\n[optim]\nbatch = 2\nsteps = 2\n'
-        "warmup_steps = 1\n[model.image]\nsize = 32\nwidth = 16\ndepth = 1\nheads = 2\ndecoder_width = 8\n"
-        "decoder_depth = 1\ndecoder_heads = 2\n[model.text]\nvocabulary = 200\nwidth = 16\ndepth = 1\nheads = 2\n"
-        "intermediate = 16\npositions = 64\ncontext_length = 64\n[transform]\nresize = 32\ncrop = 32\n"
-    )
-    code, out, err = alta("train", "run.toml", "--output", "base", "--workers", 1, "--device", "cpu")
-    assert code == 0, err
-    record = json.loads(Path("base/training.json").read_text())
-    assert record["table"] == "table/studies.csv" and record["table_sha256"]
-    Path("adapt.toml").write_text(
-        'name = "a"\n[base]\ncheckpoint = "base"\n[data]\ntable = "table/studies.csv"\n[optim]\nbatch = 2\nsteps = 2\n'
-        "warmup_steps = 1\nlocal_group = 2\n"
-    )
-    code, out, err = alta("train", "adapt.toml", "--output", "adapted", "--workers", 1, "--device", "cpu")
-    assert code == 0 and "recall_at_10" in out, err
-    code, out, err = alta("adapters", "apply", "adapted/adapters", "--base", "base", "--output", "applied")
-    assert code == 0, err
-    code, _, err = alta("adapters", "apply", "adapted/adapters", "--output", "applied")
-    assert code == 1 and "--base" in err

@@ -1,6 +1,5 @@
 """``alta data prepare``: raw data to the study table that training reads."""
 
-import csv
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -189,12 +188,12 @@ def _prepare(
     exclude_list: Path | None,
     **options: Any,
 ) -> None:
-    from model.training.tables import Folds, undecodable
+    from model.training.tables import EXCLUDED, Folds, undecodable
     from model.training.tables import prepare as write
 
     if (folds is None) != (fold is None):
         raise AltaError("--folds and --fold go together: --folds 5 --fold 1 tests on the first of five.")
-    exclude = _patients(exclude_list) if exclude_list else ()
+    exclude = _patients(exclude_list) if exclude_list else frozenset()
     with staged_progress() as progress:
         decode = partial(undecodable, workers=workers, progress=lambda *n: progress("decoding", *n))
         prepared = write(
@@ -207,6 +206,8 @@ def _prepare(
             decode=decode if check is Check.decode else None,
             **options,
         )
+    if exclude and EXCLUDED not in prepared.skipped:
+        console.print(f"Mind: no patient of {exclude_list} is in the data; are they named as there?", markup=False)
     _show(prepared, f"{output / 'studies.csv'}{', not written' if options['dry_run'] else ''}")
     if options["dry_run"]:
         console.print("Dry run: nothing was written.")
@@ -235,12 +236,7 @@ def _show(prepared: Any, title: str) -> None:
     console.print(table)
 
 
-def _patients(path: Path) -> set[str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if "patient_id" not in (reader.fieldnames or ()):
-                raise AltaError(f"{path}: expected a column patient_id.")
-            return {row["patient_id"] for row in reader}
-    except OSError as error:
-        raise AltaError(f"{path} cannot be read: {error.strerror}.") from error
+def _patients(path: Path) -> frozenset[str]:
+    from model.training.tables import read_csv
+
+    return frozenset(row["patient_id"] for _, row in read_csv(path, ("patient_id",))) - {""}

@@ -1,6 +1,7 @@
 """Study tables: what ``alta data prepare`` writes and training reads."""
 
 from .chexpert_plus import read_chexpert_plus
+from .csv_file import read_csv
 from .csv_table import read_csv_studies
 from .decoding import undecodable
 from .manifest import MANIFEST_FIELDS, read_manifest
@@ -9,9 +10,10 @@ from .open_i import read_open_i
 from .prepare import prepare
 from .split import Folds
 from .summary import Prepared
-from .table import SPLITS, Skipped, StudyRow, TableError, read_table, write_table
+from .table import EXCLUDED, SPLITS, Skipped, StudyRow, TableError, read_table, write_table
 
 __all__ = [
+    "EXCLUDED",
     "MANIFEST_FIELDS",
     "SPLITS",
     "Folds",
@@ -21,6 +23,7 @@ __all__ = [
     "TableError",
     "prepare",
     "read_chexpert_plus",
+    "read_csv",
     "read_csv_studies",
     "read_manifest",
     "read_mimic",

@@ -8,6 +8,7 @@ Labels are JSON Lines with path_to_image and the 14 CheXpert findings: 1, 0, -1 
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from ...prompts import PROMPT_SETS
 from .assemble import Note, Study, report_note, rows, study_row
 from .csv_file import read_csv
-from .split import named_split
+from .split import more_held_out, named_split
 from .table import Skipped, StudyRow, TableError
 
 __all__ = ["read_chexpert_plus"]
@@ -69,7 +70,8 @@ def read_chexpert_plus(
         study = studies.setdefault((patient, study_id), Study(study_id, patient))
         order = _order(row["patient_report_date_order"], at)
         study.when = order if study.when is None else min(study.when, order)
-        study.split = SPLIT_OF.get(row["split"].lower(), named_split(row["split"], at))
+        split = SPLIT_OF.get(row["split"].lower(), named_split(row["split"], at))
+        study.split = more_held_out(study.split, split)
         path = where.find(name)
         study.views[view].append(path)
         note = report_note(row["report"], row["section_findings"], row["section_impression"], known.get(_key(name), ""))
@@ -84,9 +86,12 @@ def _shared(note: Note, study: Study) -> Note:
 
 def _order(given: str, at: str) -> float:
     try:
-        return float(given)
+        order = float(given)
     except ValueError:
-        raise TableError(f"{at}: patient_report_date_order is {given!r}, expected a number.") from None
+        order = math.nan
+    if not math.isfinite(order):
+        raise TableError(f"{at}: patient_report_date_order is {given!r}, expected a number.")
+    return order
 
 
 class _Pictures:
@@ -119,7 +124,7 @@ def _key(name: str) -> str:
 def _labels(path: Path) -> dict[str, str]:
     known = {}
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:
             for line, text in enumerate(stream, start=1):
                 if text.strip():
                     name, labels = _labelled(text, f"{path}, line {line}")
@@ -132,7 +137,7 @@ def _labels(path: Path) -> dict[str, str]:
 def _labelled(text: str, at: str) -> tuple[str, str]:
     try:
         row = json.loads(text)
-        name, values = row["path_to_image"], {finding: row[finding] for finding in PROMPT_SETS}
+        name, values = str(row["path_to_image"]), {finding: row[finding] for finding in PROMPT_SETS}
     except (ValueError, TypeError, KeyError) as error:
         raise TableError(
             f"{at}: expected JSON with path_to_image and the 14 CheXpert findings ({type(error).__name__}: {error});"

@@ -6,9 +6,13 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .table import TableError
+from ...errors import InputError
 
-__all__ = ["read_csv"]
+__all__ = ["TableError", "read_csv"]
+
+
+class TableError(InputError):
+    slug = "bad-study-table"
 
 
 def read_csv(path: Path, required: Sequence[str] = (), remedy: str = "") -> Iterator[tuple[int, dict[str, str]]]:

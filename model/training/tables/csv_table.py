@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...alta import SLOTS
+from .assemble import report_note
 from .csv_file import read_csv
 from .split import named_split
 from .table import COLUMNS, StudyRow, TableError
@@ -24,8 +25,9 @@ ABSENT = ("-1", "")  # the published table writes -1
 def read_csv_studies(path: Path, images: Path | None = None) -> Iterator[StudyRow]:
     """Rows of ``path``, a patient's together; pictures are relative to ``images``, or to the table's folder.
 
-    ``study_id`` may be absent (the row's number stands for it); ``patient_id`` may not: without it nobody could keep
-    patients apart. Raises TableError that names line and column.
+    ``study_id`` may be absent or empty (the row's number stands for it); ``patient_id`` may not: without it nobody
+    could keep patients apart. Of a whole report the sections are taken that its headings mark. Raises TableError that
+    names line and column.
     """
     root = images or path.parent
     by_patient: dict[str, list[StudyRow]] = defaultdict(list)
@@ -42,6 +44,9 @@ def read_csv_studies(path: Path, images: Path | None = None) -> Iterator[StudyRo
         for slot in SLOTS:
             given = values.get(slot, "")
             values[slot] = "" if given in ABSENT else str((root / given).resolve())
-        by_patient[values["patient_id"]].append(StudyRow(**{"study_id": str(number), **values}))
+        values["study_id"] = values.get("study_id") or str(number)
+        note = report_note(values.get("text", ""), values.get("findings", ""), values.get("impression", ""))
+        sections = {"findings": note.findings, "impression": note.impression, "text": note.text}
+        by_patient[values["patient_id"]].append(StudyRow(**{**values, **sections}))
     for rows in by_patient.values():
         yield from rows

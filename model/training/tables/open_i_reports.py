@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from .csv_file import read_csv
-from .table import Skipped, TableError
+from .table import REPORT_UNREADABLE, Skipped, TableError
 
 __all__ = ["OpenIReport", "picture_key", "read_csv_reports", "read_json_reports", "read_xml_reports"]
 
@@ -59,9 +59,10 @@ def _report(text: str, at: str) -> OpenIReport:
         row = json.loads(text)
         terms = row.get("MeSH") or row.get("Problems") or ""
         pictures = [(image["filename"], image.get("projection") or "") for image in row.get("images") or ()]
-        return OpenIReport(
-            str(row["uid"]), row.get("findings") or "", row.get("impression") or "", terms.split(";"), pictures
-        )
+        findings, impression = row.get("findings") or "", row.get("impression") or ""
+        if not isinstance(findings, str) or not isinstance(impression, str):
+            raise TypeError(f"findings and impression are {findings!r:.20} and {impression!r:.20}, no texts")
+        return OpenIReport(str(row["uid"]), findings, impression, terms.split(";"), pictures)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise TableError(
             f"{at}: expected a JSON object with uid, findings, impression and, if known, MeSH and images"
@@ -78,7 +79,7 @@ def read_xml_reports(folder: Path, view_of: Mapping[str, str]) -> Iterator[OpenI
         try:
             root = ElementTree.parse(path).getroot()
         except (ElementTree.ParseError, OSError) as error:
-            yield Skipped(path.stem, "report cannot be read", str(path), str(error), path.stem)
+            yield Skipped(path.stem, REPORT_UNREADABLE, str(path), str(error), path.stem)
             continue
         named = root.find(".//uId")
         uid = (named.get("id", "") if named is not None else "") or path.stem

@@ -10,11 +10,12 @@ from ...alta import SLOTS
 from ...checkpoint import write_whole
 from .split import Folds, split_patients
 from .summary import Prepared, summarise
-from .table import Skipped, StudyRow, TableError, table_bytes
+from .table import EXCLUDED, REPORT_MISSING, REPORT_UNREADABLE, Skipped, StudyRow, TableError, table_bytes
 
 __all__ = ["prepare"]
 
-EXAMPLES = 3  # of bad pictures in an error
+EXAMPLES = 3  # of bad files in an error
+BAD_REPORTS = (REPORT_MISSING, REPORT_UNREADABLE)
 
 Undecodable = Callable[[Sequence[str]], dict[str, str]]  # of paths: why, by path
 
@@ -38,14 +39,17 @@ def prepare(
     """Write ``skipped.jsonl``, ``summary.json`` and, when these are there, ``studies.csv`` into ``output``.
 
     A study whose frontal picture is missing, or refused by ``decode``, is skipped; another such picture empties its
-    slot. Patients in ``exclude``, those of an evaluation list, are left out, and repeated rows. The split is that of
-    ``split_patients``; a report without a frontal picture only ever trains.
+    slot. Patients in ``exclude``, those of an evaluation list, are left out, repeated rows, and studies with a picture
+    that another patient has, who may be in another split. The split is that of ``split_patients``; a report without a
+    frontal picture only ever trains.
 
     limit: only the first patients, of readers that give a patient's studies together. keep_unreported: also studies
     without a report, if they have labels. dry_run: nothing is written.
-    Raises TableError when more than ``max_bad_share`` of the pictures are bad, or when nothing is left.
+    Raises TableError when more than ``max_bad_share`` of the pictures are bad, or of the reports cannot be read, or
+    when nothing is left.
     """
     rows, skipped = _accepted(_first_patients(studies, limit), set(exclude), keep_unreported, progress)
+    read = len(rows) + sum(entry.reason in BAD_REPORTS for entry in skipped)
     bad = _bad_pictures(rows, decode)
     named = [(row, slot) for row in rows for slot in SLOTS if getattr(row, slot)]
     faults = [(row, slot) for row, slot in named if getattr(row, slot) in bad]
@@ -59,13 +63,12 @@ def prepare(
     if not dry_run:
         _write(where, "".join(_line(entry) for entry in skipped).encode())
     listed = f"run without --dry-run and {where} lists them" if dry_run else f"{where} lists them"
-    if len(faults) > max_bad_share * len(named):
-        examples = "; ".join(f"{path} {' '.join(why).strip()}" for path, why in list(bad.items())[:EXAMPLES])
-        kind = "missing" if decode is None else "missing or undecodable"
-        raise TableError(
-            f"{len(faults)} of {len(named)} pictures are {kind}, more than the allowed share of {max_bad_share:g};"
-            f" {listed}. The first: {examples}. Mend the paths, or allow more with --max-bad-share."
-        )
+    unread = [entry for entry in skipped if entry.reason in BAD_REPORTS]
+    kind = "pictures are missing" + (" or undecodable" if decode else "")
+    pictures = [f"{path} {' '.join(why).strip()}" for path, why in bad.items()]
+    reports = [f"{entry.path} {entry.detail}".strip() for entry in unread]
+    _require_few(kind, len(faults), len(named), pictures, max_bad_share, listed)
+    _require_few("reports are missing or unreadable", len(unread), read, reports, max_bad_share, listed)
     if not rows:
         reasons = ", ".join(sorted({entry.reason for entry in skipped})) or "the source has none"
         raise TableError(f"No study is left ({reasons}); {listed}.")
@@ -106,20 +109,39 @@ def _accepted(
     studies: Iterable[StudyRow | Skipped], exclude: set[str], keep_unreported: bool, progress: Callable[[int], None]
 ) -> tuple[list[StudyRow], list[Skipped]]:
     rows: dict[StudyRow, None] = {}
-    skipped = []
+    owner: dict[str, str] = {}  # patient, by picture
+    skipped: list[Skipped] = []
+    unread: set[str] = set()
     for done, entry in enumerate(studies, start=1):
         progress(done)
         if isinstance(entry, Skipped):
             skipped.append(entry)
+            if entry.reason in BAD_REPORTS:
+                unread.add(entry.study_id)
         elif entry.patient_id in exclude:
-            skipped.append(Skipped(entry.study_id, "patient of the exclusion list"))
+            skipped.append(Skipped(entry.study_id, EXCLUDED))
         elif not (entry.findings or entry.impression or entry.text or (keep_unreported and entry.labels)):
-            skipped.append(Skipped(entry.study_id, "no report"))
+            if entry.study_id not in unread:
+                skipped.append(Skipped(entry.study_id, "no report"))
         elif entry in rows:
             skipped.append(Skipped(entry.study_id, "repeated row"))
+        elif shared := [
+            path for path in entry.slots() if path and owner.get(path, entry.patient_id) != entry.patient_id
+        ]:
+            detail = f"patient {owner[shared[0]]}"
+            skipped.append(Skipped(entry.study_id, "picture of another patient", shared[0], detail, entry.patient_id))
         else:
+            owner |= {path: entry.patient_id for path in entry.slots() if path}
             rows[entry] = None
     return list(rows), skipped
+
+
+def _require_few(what: str, bad: int, total: int, examples: Sequence[str], share: float, listed: str) -> None:
+    if bad > share * total:
+        raise TableError(
+            f"{bad} of {total} {what}, more than the allowed share of {share:g}; {listed}. The first:"
+            f" {'; '.join(examples[:EXAMPLES])}. Mend the paths, or allow more with --max-bad-share."
+        )
 
 
 def _bad_pictures(rows: Iterable[StudyRow], decode: Undecodable | None) -> dict[str, tuple[str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from .table import SPLITS, StudyRow, TableError
 
-__all__ = ["Folds", "named_split", "split_of", "split_patients"]
+__all__ = ["Folds", "more_held_out", "named_split", "split_of", "split_patients"]
 
 NAMES = {
     "": "", "train": "train", "training": "train", "test": "test",
@@ -39,6 +39,11 @@ def named_split(given: str, where: str) -> str:
     except KeyError:
         known = ", ".join(name for name in NAMES if name)
         raise TableError(f"{where}: split is {given!r}, expected {known}, or empty to have one drawn.") from None
+
+
+def more_held_out(*splits: str) -> str:
+    """Of the splits that one study or patient is given: what tests must not train. Empty where none is given."""
+    return max((split for split in splits if split), key=SPLITS.index, default="")
 
 
 def split_of(patient_id: str, seed: int, validate_share: float, test_share: float) -> str:
@@ -76,8 +81,8 @@ def split_patients(
 
 
 def _own(given: Mapping[str, set[str]]) -> dict[str, str]:
-    named = {patient: splits & set(SPLITS) for patient, splits in given.items()}
-    return {patient: max(splits, key=SPLITS.index) for patient, splits in named.items() if splits}
+    chosen = {patient: more_held_out(*splits) for patient, splits in given.items()}
+    return {patient: split for patient, split in chosen.items() if split}
 
 
 def _place(patient_id: str, seed: int) -> float:

@@ -8,17 +8,27 @@ from pathlib import Path
 
 from ...alta import SLOTS
 from ...checkpoint import write_whole
-from ...errors import InputError
 from ...prompts import PROMPT_SETS
+from .csv_file import TableError, read_csv
 
-__all__ = ["NO_FINDING", "SPLITS", "Skipped", "StudyRow", "TableError", "read_table", "table_bytes", "write_table"]
+__all__ = [
+    "EXCLUDED",
+    "NO_FINDING",
+    "REPORT_MISSING",
+    "REPORT_UNREADABLE",
+    "SPLITS",
+    "Skipped",
+    "StudyRow",
+    "TableError",
+    "read_table",
+    "table_bytes",
+    "write_table",
+]
 
 SPLITS = ("train", "validate", "test")
 NO_FINDING = "No Finding"
-
-
-class TableError(InputError):
-    slug = "bad-study-table"
+REPORT_MISSING, REPORT_UNREADABLE = "report missing", "report cannot be read"  # reasons to skip
+EXCLUDED = "patient of the exclusion list"
 
 
 @dataclass(frozen=True)
@@ -62,22 +72,14 @@ class Skipped:
 
 
 COLUMNS = tuple(column.name for column in fields(StudyRow))
+REQUIRED = ("study_id", "patient_id", "split", "current_frontal")
 
 
 def read_table(path: Path) -> list[StudyRow]:
     """Rows of a studies.csv. Raises TableError that names the line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: the study table cannot be read: {error}.") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    found = set(reader.fieldnames or ())
-    if missing := [name for name in ("study_id", "patient_id", "split", "current_frontal") if name not in found]:
-        raise TableError(f"{path}: column {', '.join(missing)} missing; expected a table of `alta data prepare`.")
     rows = []
-    for values in reader:
-        line = reader.line_num
-        row = StudyRow(**{name: (values.get(name) or "").strip() for name in COLUMNS})
+    for line, values in read_csv(path, REQUIRED, "Expected a table of `alta data prepare`."):
+        row = StudyRow(**{name: values.get(name, "") for name in COLUMNS})
         if not row.study_id or not row.patient_id:
             raise TableError(f"{path}, line {line}: study_id and patient_id must not be empty.")
         if row.split not in SPLITS:

@@ -26,7 +26,6 @@ from model.training.tables import (
 )
 from model.training.tables.split import split_of
 from tests.conftest import WriteDicom
-from tests.test_cli import Alta, alta  # noqa: F401
 
 TRANSFORM = ImageTransform(resize=16, crop=16)
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from .assemble import Study, report_note, rows
 from .csv_file import read_csv
 from .split import named_split
-from .table import Skipped, StudyRow, TableError
+from .table import SHARED, Skipped, StudyRow, TableError
 
 __all__ = ["MANIFEST_FIELDS", "read_manifest"]
 
@@ -75,16 +75,18 @@ def read_manifest(
     """
     root = (images or path.parent).resolve()
     entries: dict[tuple[str, str], _Entry] = {}
-    seen: set[str] = set()
+    seen: dict[str, str] = {}  # patient, by picture
     for line, values in _rows(path, columns or {}):
         at = f"{path}, line {line}"
         picture, patient = str(root / values["image_path"]), values["patient_id"]
         times = {name: _time(name, values[name], at) for name in TIMES if values.get(name)}
         study_id = values.get("study_id") or _taken(values, patient, at)
         if picture in seen:
-            yield Skipped(study_id, "repeated row", picture, patient_id=patient)
+            shared = seen[picture] != patient
+            detail = f"patient {seen[picture]}" if shared else ""
+            yield Skipped(study_id, SHARED if shared else "repeated row", picture, detail, patient)
             continue
-        seen.add(picture)
+        seen[picture] = patient
         if values.get("near_dup_of"):
             yield Skipped(study_id, "copy of another picture", picture, values["near_dup_of"], patient)
             continue

@@ -10,7 +10,7 @@ from ...alta import SLOTS
 from ...checkpoint import write_whole
 from .split import Folds, split_patients
 from .summary import Prepared, summarise
-from .table import EXCLUDED, REPORT_MISSING, REPORT_UNREADABLE, Skipped, StudyRow, TableError, table_bytes
+from .table import EXCLUDED, REPORT_MISSING, REPORT_UNREADABLE, SHARED, Skipped, StudyRow, TableError, table_bytes
 
 __all__ = ["prepare"]
 
@@ -129,7 +129,7 @@ def _accepted(
             path for path in entry.slots() if path and owner.get(path, entry.patient_id) != entry.patient_id
         ]:
             detail = f"patient {owner[shared[0]]}"
-            skipped.append(Skipped(entry.study_id, "picture of another patient", shared[0], detail, entry.patient_id))
+            skipped.append(Skipped(entry.study_id, SHARED, shared[0], detail, entry.patient_id))
         else:
             owner |= {path: entry.patient_id for path in entry.slots() if path}
             rows[entry] = None

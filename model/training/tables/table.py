@@ -16,6 +16,7 @@ __all__ = [
     "NO_FINDING",
     "REPORT_MISSING",
     "REPORT_UNREADABLE",
+    "SHARED",
     "SPLITS",
     "Skipped",
     "StudyRow",
@@ -29,6 +30,7 @@ SPLITS = ("train", "validate", "test")
 NO_FINDING = "No Finding"
 REPORT_MISSING, REPORT_UNREADABLE = "report missing", "report cannot be read"  # reasons to skip
 EXCLUDED = "patient of the exclusion list"
+SHARED = "picture of another patient"
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class BatchMaker:
         prior_lateral = self._pictures("prior_lateral", rows, lateral_change)
         others = torch.stack([current_lateral, prior_frontal, prior_lateral], 1)  # (B, 3, 1, H, H)
 
-        texts = [self._text(row, chance) for row in rows]
+        texts = [self.text(row, chance) for row in rows]
         tokens = self.tokenizer(texts)
         input_ids, attention_mask = (
             torch.from_numpy(tokens.input_ids),
@@ -84,7 +84,8 @@ class BatchMaker:
         pixels = pixels.float()[:, None] / 255  # (B, 1, side, side)
         return ((change.to(self.device)(pixels) if change else pixels) - self.transform.mean) / self.transform.std
 
-    def _text(self, row: int, chance: random.Random) -> str:
+    def text(self, row: int, chance: random.Random) -> str:
+        """One drawing of a study's report: cut to a section or not, its sentences in a new order."""
         findings, impression = self.studies.findings[row], self.studies.impression[row]
         if chance.random() < self.one_section:
             findings, impression = (findings, "") if chance.random() < 0.5 else ("", impression)

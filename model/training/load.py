@@ -11,7 +11,7 @@ from .pictures import load_studies
 from .simulated import render_cohort
 from .studies import ABSENT, TrainingStudies
 
-__all__ = ["load_training"]
+__all__ = ["load_training", "usable"]
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -41,7 +41,7 @@ def load_training(
             lambda *n, name=split: progress(f"{name} pictures", *n),
             data.max_bad_share,
         )
-        parts.append(_usable(loaded, OBJECTIVES[config.objective].text_alone and split == "train"))
+        parts.append(usable(loaded, OBJECTIVES[config.objective].text_alone and split == "train"))
     training, validation = parts
     if len(training) < config.optim.batch:
         raise TrainingConfigError(
@@ -53,7 +53,8 @@ def load_training(
     return training, _first(validation, data.validation_studies)
 
 
-def _usable(studies: TrainingStudies, text_alone: bool) -> TrainingStudies:
+def usable(studies: TrainingStudies, text_alone: bool) -> TrainingStudies:
+    """Those with a report and, but for ``text_alone``, a current frontal image."""
     rows = [
         row
         for row in range(len(studies))

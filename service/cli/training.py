@@ -7,25 +7,58 @@ from typing import Annotated
 
 import typer
 
+from model.errors import InputError
+
 from .console import console, progress_bar, staged_progress
+from .estimate import Machine, print_estimate
 
 __all__ = ["simulate", "train"]
 
 CORES = len(os.sched_getaffinity(0))
+ESTIMATE = "Estimate"  # the group of its options in --help
 
 
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file of the run, for example configs/demo.toml.")],
-    output: Annotated[Path, typer.Option(help="Folder that receives the checkpoint and log.jsonl.")],
+    output: Annotated[Path | None, typer.Option(help="Folder that receives the checkpoint and log.jsonl.")] = None,
     cache: Annotated[Path, typer.Option(help="Folder of decoded pictures, kept between runs.")] = Path("runs/cache"),
     workers: Annotated[int, typer.Option(help="Processes that decode or render.")] = CORES,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     device: Annotated[str, typer.Option(help="auto (a GPU a process where there are any), cpu or cuda.")] = "auto",
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Print what the run costs; train nothing.", rich_help_panel=ESTIMATE)
+    ] = False,
+    tokens: Annotated[
+        float | None,
+        typer.Option(
+            help="Mean tokens a report. Left out: counted in the study table, else 60.", rich_help_panel=ESTIMATE
+        ),
+    ] = None,
+    peak_tflops: Annotated[
+        float, typer.Option(min=0.001, help="Of one device; 989: an H100, bfloat16.", rich_help_panel=ESTIMATE)
+    ] = 989,
+    utilisation: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Share of the peak that is reached.", rich_help_panel=ESTIMATE)
+    ] = 0.4,
+    studies_per_second: Annotated[
+        float | None, typer.Option(min=0.001, help="Of the whole run, as measured.", rich_help_panel=ESTIMATE)
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Devices that the run is to have.", rich_help_panel=ESTIMATE)
+    ] = 1,
 ) -> None:
     """Train encoders. The same configuration, seed and processes give the same checkpoint on the same kind of machine.
 
     Several processes: torchrun --nproc-per-node 2 --no-python alta train CONFIG --output DIR
     """
+    if estimate:
+        print_estimate(config, Machine(peak_tflops, utilisation, processes, studies_per_second), tokens)
+        return
+    if output is None:
+        raise InputError(
+            "alta train needs --output DIR, the folder that receives the checkpoint; with --estimate, which only prints"
+            " what the run would cost, it needs none."
+        )
     from model.training import read_config
     from model.training import train as run
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from model.alta import ALTA
@@ -21,8 +22,10 @@ from model.simulation import simulate_studies
 from model.training import TrainConfig, TrainingConfigError, loop, train
 from model.training.adapters import apply_adapters
 from model.training.config import BaseConfig, DataConfig, OptimConfig, ValidationConfig
+from model.training.load import load_training
 from model.training.objectives import OBJECTIVES, ObjectiveName, trainable_names
 from model.training.step import TrainingDiverged, Update
+from model.training.tables import StudyRow, write_table
 from tests.tiny import PROVENANCE, TRANSFORM, VOCABULARY, tiny_config, tiny_images, tiny_model
 
 
@@ -82,6 +85,27 @@ def losses_of(output: Path) -> list[dict[str, float]]:
 
 
 NAMES: tuple[ObjectiveName, ...] = ("mrm", "alta", "lora", "clip", "frozen")
+
+
+def test_a_report_without_a_picture_teaches_where_nothing_is_contrasted(
+    configure: Configure, cache: Path, tmp_path: Path
+) -> None:
+    picture = str(tmp_path / "chest.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)).save(picture)
+    write_table(
+        tmp_path / "studies.csv",
+        [
+            StudyRow("pictured", "a", "train", current_frontal=picture, findings="Clear."),
+            StudyRow("too", "a", "train", current_frontal=picture, findings="Clear."),
+            StudyRow("told", "b", "train", findings="Clear."),
+            StudyRow("held out", "c", "validate", current_frontal=picture, findings="Clear."),
+        ],
+    )
+    config = configure("alta", batch=2)
+    config = replace(config, data=replace(config.data, table=str(tmp_path / "studies.csv")))
+    masked = replace(config, losses=LossWeights(contrastive=0, local_contrastive=0))
+    found = [load_training(c, cache, 1, lambda *_: None)[0].ids for c in (config, masked)]
+    assert found == [["pictured", "too"], ["pictured", "too", "told"]]
 
 
 @pytest.mark.parametrize("objective", NAMES)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from .config import TrainConfig, TrainingConfigError
-from .objectives import OBJECTIVES
 from .pictures import load_studies
 from .simulated import render_cohort
 from .studies import ABSENT, TrainingStudies
@@ -20,7 +19,7 @@ def load_training(
     config: TrainConfig, cache: Path, workers: int, progress: Progress
 ) -> tuple[TrainingStudies, TrainingStudies]:
     """Training and validation studies. Studies that the objective cannot learn from are left out: those without a
-    report and, but for ``mrm``, those without a current frontal image."""
+    report and, where images and texts are contrasted, those without a current frontal image."""
     data, scale = config.data, config.model.image.target_scale
     if data.table is None:
         training, validation = (
@@ -29,6 +28,7 @@ def load_training(
         )
         return training, validation
     table = Path(data.table)
+    contrasted = config.losses.contrastive or config.losses.local_contrastive
     parts = []
     for split in ("train", "validate"):
         loaded = load_studies(
@@ -41,7 +41,7 @@ def load_training(
             lambda *n, name=split: progress(f"{name} pictures", *n),
             data.max_bad_share,
         )
-        parts.append(usable(loaded, OBJECTIVES[config.objective].text_alone and split == "train"))
+        parts.append(usable(loaded, not contrasted and split == "train"))
     training, validation = parts
     if len(training) < config.optim.batch:
         raise TrainingConfigError(

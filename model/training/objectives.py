@@ -28,7 +28,6 @@ class Objective:
     needs_base: bool  # most weights stay as they are, so they must come from somewhere
     lora: bool = False
     frontal_only: bool = False
-    text_alone: bool = False  # reports without an image teach too
     context: Literal["cls", "patches"] = "cls"
     mask_ratio: float | None = None  # None: the architecture's
     select: Literal["recall_at_10", "loss"] = "recall_at_10"  # validation figure of the best checkpoint
@@ -40,7 +39,6 @@ OBJECTIVES: dict[ObjectiveName, Objective] = {
         LossWeights(contrastive=0, local_contrastive=0),
         needs_base=False,
         frontal_only=True,
-        text_alone=True,
         context="patches",
         select="loss",
     ),

@@ -6,7 +6,8 @@ References
 - MRM: "Advancing Radiograph Representation Learning with Masked Record Modeling", ICLR 2023.
 - MAE: "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.
 
-Axes: B studies, S slots, N patches, K kept patches, D width, T tokens, E embedding, V vocabulary.
+Axes: B studies, S slots, N patches, K kept patches, D width, T tokens, P tokens of all texts, E embedding,
+V vocabulary.
 Slots: current frontal, current lateral, prior frontal, prior lateral.
 """
 
@@ -28,6 +29,9 @@ from .backbones import (
     Mlp,
     PatchEmbed,
 )
+from .dropout import Dropout
+from .linear import linear, use_fast_linear
+from .packed import PackedTexts
 
 __all__ = [
     "ALTA",
@@ -43,7 +47,6 @@ __all__ = [
 ]
 
 SLOTS = ("current_frontal", "current_lateral", "prior_frontal", "prior_lateral")
-LENGTH_GROUP = 32  # texts that are padded to one length
 
 
 @dataclass(frozen=True)
@@ -252,7 +255,7 @@ class ImageEncoder(nn.Module):
         patches = grid[study[:, None], slot[:, None], kept // side, kept % side].flatten(2)  # (R, K, C * P * P)
         weight = self.patch_embed.proj.weight
         weight = weight.sum(1) if images.shape[2] == 1 else weight
-        tokens = F.linear(patches, weight.flatten(1), self.patch_embed.proj.bias)
+        tokens = linear(patches, weight.flatten(1), self.patch_embed.proj.bias)
         tokens = torch.where(present[:, None, None], tokens, self.missing_token[0][kept].to(tokens.dtype))
         return tokens + self.pos_embed[0, 1:][kept]
 
@@ -275,8 +278,12 @@ class TextLayer(nn.Module):
         self.attn_adapter = Adapter(bert.hidden_size, reduction, skip=True) if reduction else None
         self.mlp_adapter = Adapter(bert.hidden_size, reduction, skip=False) if reduction else None
 
-    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        a = self.attention(x, attention_mask)[0]
+    def forward(self, x: Tensor, texts: PackedTexts) -> Tensor:
+        """(P, D)."""
+        heads = self.attention.self
+        drop = heads.dropout.p if self.training else 0.0
+        attended = texts.attend(heads.query(x), heads.key(x), heads.value(x), heads.num_attention_heads, drop)
+        a = self.attention.output(attended, x)
         a = self.attn_adapter(a) if self.attn_adapter else a
         y = self.output(self.intermediate(a), a)
         return y + 0.5 * self.mlp_adapter(a) if self.mlp_adapter else y
@@ -290,7 +297,7 @@ class MaskedLanguageHead(nn.Module):
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
         """(..., D) to logits (..., V); the output weights are the word embeddings (V, D)."""
-        return F.linear(self.transform(hidden), word_embeddings, self.bias)
+        return linear(self.transform(hidden), word_embeddings, self.bias)
 
 
 class TextEncoder(nn.Module):
@@ -306,7 +313,6 @@ class TextEncoder(nn.Module):
             max_position_embeddings=text.positions,
             hidden_dropout_prob=text.dropout,
             attention_probs_dropout_prob=text.dropout,
-            attn_implementation="sdpa",
         )
         self.config = text
         self.embeddings = BertEmbeddings(bert)
@@ -314,32 +320,24 @@ class TextEncoder(nn.Module):
         self.mlm_head = MaskedLanguageHead(bert)
         self.cls_projection_head = ProjectionHead(text.width, config.embedding)
         self.local_projection_head = ProjectionHead(text.width, config.embedding)
+        for module in list(self.modules()):
+            if isinstance(getattr(module, "dropout", None), nn.Dropout):
+                module.dropout = Dropout(text.dropout)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, context: Tensor | None = None) -> TextTokens:
         """input_ids and attention_mask (B, T), padding on the right; context (B, D) is added to every embedded token.
 
-        Texts of like length run together, so that little padding is computed; ``hidden`` of padding is zero.
+        ``hidden`` of padding is zero; none is computed.
         """
-        lengths = attention_mask.sum(1)  # (B,)
-        order = lengths.argsort(stable=True)
-        parts = []
-        for rows in order.split(LENGTH_GROUP):
-            longest = int(lengths[rows[-1]])
-            added = None if context is None else context[rows]
-            hidden = self._encode(input_ids[rows, :longest], attention_mask[rows, :longest], added)
-            parts.append(F.pad(hidden, (0, 0, 0, input_ids.shape[1] - longest)))
-        return TextTokens(torch.cat(parts)[order.argsort()], attention_mask)
-
-    def _encode(self, input_ids: Tensor, attention_mask: Tensor, context: Tensor | None) -> Tensor:
-        """(B, T, D), all of about one length."""
-        hidden = self.embeddings(input_ids)
+        texts = PackedTexts(attention_mask)
+        ids = texts.pack(input_ids)[None]  # (1, P)
+        hidden = self.embeddings(ids, torch.zeros_like(ids), texts.places[None])[0]  # (P, D)
         if context is not None:
-            hidden = hidden + context[:, None]
+            hidden = hidden + context.index_select(0, texts.rows)
         hidden = _to_compute_dtype(hidden)
-        readable = attention_mask[:, None, None, :].bool()  # (B, 1, 1, T), the same for all heads and queries
         for layer in self.layers:
-            hidden = layer(hidden, readable)
-        return hidden
+            hidden = layer(hidden, texts)
+        return TextTokens(texts.unpack(hidden), attention_mask)
 
     def project(self, tokens: TextTokens) -> Tensor:
         """(B, E), not normalised: prompt ensembles average these."""
@@ -399,6 +397,7 @@ class ALTA(nn.Module):
         self.logit_scale_local2 = nn.Parameter(start.clone())
         self.logit_scale_local3 = nn.Parameter(start.clone())
         self._initialise()
+        use_fast_linear(self)
 
     def halve(self, target: Tensor) -> Tensor:
         """Encoder input (B, C, H, W) from the current frontal at target resolution (B, C, 2H, 2W)."""

@@ -115,25 +115,21 @@ def alta_losses(
     context: what of the images the masked report is read with: ALTA's mean cls token or MRM's mean patch token.
     """
     image = model.image_encoder(batch.images(model), batch.present, batch.noise)
-    text = study_embedding = text_embedding = painted = None
+    plain, masked = _read_texts(model, batch, weights, image, context)
+    study_embedding = text_embedding = painted = None
     contrastive = local = image_loss = text_loss = None
-    if weights.contrastive or weights.local_contrastive:
-        text = model.text_encoder(batch.input_ids, batch.attention_mask)
-    if weights.contrastive and text is not None:
+    if weights.contrastive and plain is not None:
         study_embedding = model.image_encoder.embed_study(image)
-        text_embedding = model.text_encoder.embed_text(text)
+        text_embedding = model.text_encoder.embed_text(plain)
         contrast = contrast or _contrast_within(model, batch.report_key)
         contrastive = contrast(study_embedding, text_embedding)
-    if weights.local_contrastive and text is not None:
-        local = _local_loss(model, image, text, local_group or len(batch.present), batch.report_key)
+    if weights.local_contrastive and plain is not None:
+        local = _local_loss(model, image, plain, local_group or len(batch.present), batch.report_key)
     if weights.image_reconstruction:
         painted = model.image_decoder(image)
         # A report without an image teaches the text tower only.
         image_loss = image_reconstruction_loss(painted, batch.target, image.mask[:, 0] & batch.present[:, :1])
-    if weights.text_reconstruction:
-        seen = image.pooled() if context == "cls" else image.pooled_patches()
-        told = model.image_to_text(seen) * batch.present.any(1, keepdim=True)
-        masked = model.text_encoder(batch.masked_input_ids, batch.attention_mask, told)
+    if masked is not None:
         text_loss = text_reconstruction_loss(model, masked, batch.labels)
     return Losses(
         contrastive, local, image_loss, text_loss, image, study_embedding, text_embedding, painted
@@ -201,6 +197,29 @@ def text_reconstruction_loss(model: ALTA, masked: TextTokens, labels: Tensor) ->
     if len(hidden) == 0:
         return hidden.float().sum()  # zero, and still part of the graph
     return F.cross_entropy(model.text_encoder.predict_words(hidden).float(), labels[labels != -100])
+
+
+def _read_texts(
+    model: ALTA, batch: TrainingBatch, weights: LossWeights, image: ImageTokens, context: Literal["cls", "patches"]
+) -> tuple[TextTokens | None, TextTokens | None]:
+    """The reports as they are and masked, each None where no loss asks. Both run as one batch."""
+    plain = bool(weights.contrastive or weights.local_contrastive)
+    masked = bool(weights.text_reconstruction)
+    if not (plain or masked):
+        return None, None
+    ids, told = [], []
+    if plain:
+        ids.append(batch.input_ids)
+    if masked:
+        ids.append(batch.masked_input_ids)
+        seen = image.pooled() if context == "cls" else image.pooled_patches()
+        told.append(model.image_to_text(seen) * batch.present.any(1, keepdim=True))
+        if plain:
+            told.insert(0, torch.zeros_like(told[0]))
+    masks = batch.attention_mask.repeat(len(ids), 1)
+    tokens = model.text_encoder(torch.cat(ids), masks, torch.cat(told) if told else None)
+    parts = [TextTokens(hidden, batch.attention_mask) for hidden in tokens.hidden.split(len(batch.present))]
+    return parts[0] if plain else None, parts[-1] if masked else None
 
 
 def _contrast_within(model: ALTA, report_key: Tensor | None) -> Contrast:

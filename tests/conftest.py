@@ -17,6 +17,9 @@ from tests.fakes import FakeEncoder
 
 WriteDicom = Callable[..., Path]
 
+# A thread a process: there are as many test processes as cores, and threads that wait for one another starve.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 

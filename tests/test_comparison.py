@@ -11,7 +11,7 @@ import pytest
 from model.errors import CheckpointError
 from model.evaluation import report as reports
 from model.evaluation.comparison import compare
-from model.evaluation.leaks import LeakError, recorded_table, require_no_leak
+from model.evaluation.leaks import LeakError, recorded_table, recorded_tables, require_no_leak
 from model.evaluation.metrics import TIE_RULE
 from model.evaluation.outcome import Measure, Outcome, PrecisionCurve, ScoredLabels, area, mean
 from model.evaluation.report import Report, write_report
@@ -98,6 +98,43 @@ def test_a_table_without_patients_or_splits_is_refused(tmp_path: Path) -> None:
         require_no_leak(["a"], [write_list(tmp_path / "other.csv", [{"study_id": 1}])])
     with pytest.raises(LeakError, match="cannot be read"):
         require_no_leak(["a"], [tmp_path / "absent.csv"])
+
+
+def test_splits_go_by_any_of_their_names_and_what_has_none_may_have_been_trained_on(tmp_path: Path) -> None:
+    for split in ("Training", "TRAIN", "dev", "Valid", ""):
+        with pytest.raises(LeakError, match="1 of the 1 patients"):
+            require_no_leak(["a"], [table(tmp_path, a=split)])
+    with pytest.raises(LeakError, match=r"line 2: split is 'learn', expected train"):
+        require_no_leak(["b"], [table(tmp_path, a="learn")])
+    require_no_leak(["a"], [table(tmp_path, a="Test")])
+
+
+def test_pictures_find_out_patients_under_other_names(tmp_path: Path) -> None:
+    rows = [
+        {"patient_id": "9f3", "split": "train", "current_frontal": tmp_path / "a.png", "prior_frontal": "b.png"},
+        {"patient_id": "7c1", "split": "test", "current_frontal": tmp_path / "c.png", "prior_frontal": ""},
+    ]
+    trained = write_list(tmp_path / "studies.csv", rows)
+    require_no_leak(["MRN 1"], [trained], [tmp_path / "c.png"])
+    for name in ("a.png", "b.png", "x/../a.png"):
+        with pytest.raises(LeakError, match=r"1 of the 2 images .* other names: .*[ab]\.png"):
+            require_no_leak(["MRN 1"], [trained], [tmp_path / "c.png", tmp_path / name])
+
+
+def test_the_tables_of_the_checkpoints_that_encoders_started_from_count(tmp_path: Path) -> None:
+    trained = table(tmp_path, a="train")
+    runs = {name: tmp_path / name for name in ("adapted", "base", "first")}
+    records = {
+        "adapted": {"table": str(trained), "config": {"base": {"checkpoint": str(runs["base"])}}},
+        "base": {"table": "gone.csv"},
+        "first": {"table": None, "config": {"base": {"checkpoint": None}}},
+    }
+    for name, record in records.items():
+        runs[name].mkdir()
+        (runs[name] / "training.json").write_text(json.dumps(record))
+    found = recorded_tables([runs["adapted"], runs["first"]])
+    assert found.tables == (trained,) and found.unnamed == (runs["first"],)
+    assert [error.message.split(" ")[0] for error in found.lost] == [str(runs["base"])]
 
 
 def test_encoders_name_the_table_that_they_were_trained_on(tmp_path: Path) -> None:

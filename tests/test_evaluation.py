@@ -11,6 +11,7 @@ from model.evaluation import cohort, paired, simulated
 from model.evaluation.fused import measure_fused
 from model.evaluation.metrics import Interval
 from model.evaluation.outcome import Measure, Outcome
+from model.evaluation.paired import measure_paired
 from model.image import ImageTransform
 from model.prompts import PROMPT_SETS
 from model.simulation import FINDINGS, SimulatedStudy, simulate_studies
@@ -254,6 +255,25 @@ def test_identical_reports_are_one() -> None:
     assert result.figures["image_to_text_r1"].value == result.figures["text_to_image_r1"].value == 1.0
     others = paired.evaluate_paired(embeddings, crossed, [f"{n} {text}" for n, text in enumerate(texts)], np.arange(4))
     assert others.figures["image_to_text_r1"].value == 0.5
+
+
+def test_many_pairs_are_ranked_in_parts_as_they_are_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    images, reports = (draw.integers(-2, 3, (40, 3)).astype(np.float32) for _ in range(2))  # with ties
+    texts = [f"Report {n}." for n in draw.integers(0, 25, 40)]
+    own = np.array([[a == b for b in texts] for a in texts])
+    first = [n for n in range(40) if texts.index(texts[n]) == n]
+    every = np.arange(40)
+    monkeypatch.setattr(paired, "QUERIES", 7)
+    found = measure_paired(images, reports, texts, every)
+    for way, queries, gallery, hits in (
+        ("image_to_text", images, reports[first], own[:, first]),
+        ("text_to_image", reports, images, own),
+    ):
+        order = [sorted(range(len(gallery)), key=lambda g, q=q: (-float(q @ gallery[g]), g)) for q in queries]
+        ranks = [1 + min(ranked.index(g) for g in np.flatnonzero(hits[n])) for n, ranked in enumerate(order)]
+        assert found[f"{way}_mean_rank"].compute(every) == pytest.approx(np.mean(ranks))
+        assert found[f"{way}_r5"].compute(every) == pytest.approx(np.mean(np.array(ranks) <= 5))
 
 
 def test_stated_chance_is_what_drawing_at_random_gives() -> None:

@@ -66,13 +66,14 @@ def test_every_protocol_answers(alta: Alta, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     five = [row | {"impression": "The heart is large."} for row in class_list(folder, CLASSES_5, 3)]
     eight = class_list(folder, CLASSES_8, 3, role="candidate")
-    write_picture(folder / "query.png", 3, seed=9)
-    asked = {"class": "Edema", "role": "query", "patient_id": "q"}
+    asked = [{"class": "Edema", "role": "query", "patient_id": name, "image_path": f"{name}.png"} for name in "qr"]
+    for seed, row in enumerate(asked):
+        write_picture(folder / row["image_path"], 3, seed)
     sick = [row | {"class": "pneumonia" if number % 2 else "normal"} for number, row in enumerate(five)]
     lists = {
         "image-to-text": (five, {"p5", "p10"}),
-        "image-to-image": ([*eight, asked | {"image_path": "query.png"}], {"p5", "p10"}),
-        "text-to-image": ([*eight, asked | {"text": "large heart"}], {"p5", "p10"}),
+        "image-to-image": ([*eight, *asked], {"p5", "p10"}),
+        "text-to-image": ([*eight, *(row | {"text": "large heart"} for row in asked)], {"p5", "p10"}),
         "zero-shot-5x200": (five, {"accuracy", *(f"accuracy: {name}" for name in CLASSES_5)}),
         "zero-shot-rsna": (sick, {"auroc", "accuracy", "f1"}),
         "paired": (five, {f"{direction}_{name}" for direction in BOTH_WAYS for name in PAIRED}),
@@ -118,14 +119,42 @@ def test_patients_that_were_trained_on_are_refused(alta: Alta, tmp_path: Path) -
     # The table that the encoders' own record names is checked without being asked for.
     (tmp_path / "encoders" / "training.json").write_text(json.dumps({"table": str(table)}))
     assert "p0-1" in alta(*labelled)[2]
-    code, out, _ = alta(
-        *labelled, "--training-table", write_list(tmp_path / "t.csv", [{"patient_id": "x", "split": "train"}])
-    )
-    assert code == 0 and "Leak check: no patient was trained on, by" in out
+    # Nor does naming another table make one forget it, unless it is lost.
+    other = write_list(tmp_path / "t.csv", [{"patient_id": "x", "split": "train"}])
+    assert "p0-1" in alta(*labelled, "--training-table", other)[2]
     table.unlink()
+    code, out, _ = alta(*labelled, "--training-table", other)
+    assert code == 0 and "Leak check: no patient was trained on, by" in out
     assert "which is not there. Name the table with --training-table" in alta(*labelled)[2]
     code, out, _ = alta(*labelled, "--no-leak-check")
     assert code == 0 and last_line(out)["leak_check"] == "Leak check: switched off (--no-leak-check)."
+
+
+def test_what_would_fail_at_the_end_fails_at_the_start(
+    alta: Alta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = ("labelled", labelled_list(tmp_path), "--images", tmp_path / "pictures", "--rounds", 20)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("service.cli.evaluation_run.load", lambda path: pytest.fail("nothing is embedded"))
+    code, _, err = alta(*labelled, "--model", tmp_path / "encoders", "--model", tmp_path / "absent")
+    assert code == 1 and "absent: no config.json" in err
+    for protocol in (labelled, ("simulated",)):
+        code, _, err = alta(*protocol, "--output", tmp_path / "file")
+        assert code == 1 and "file: nothing can be written there: File exists" in err
+
+
+def test_results_that_cannot_be_written_are_still_shown(
+    alta: Alta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("model.evaluation.report.write_whole", full)
+    path = labelled_list(tmp_path)
+    code, out, err = alta(
+        "labelled", path, "--images", tmp_path / "pictures", "--rounds", 20, "--output", tmp_path / "o"
+    )
+    assert code == 1 and "the results cannot be written: No space left" in err and last_line(out)["figures"]
 
 
 def test_a_calibration_is_saved_beside_the_weights(alta: Alta, tmp_path: Path) -> None:

@@ -187,3 +187,8 @@ def test_an_interval_is_shown_with_three_places_and_listed_with_four() -> None:
     interval = Interval(0.123456, 0.1, 0.2)
     assert str(interval) == "0.123 (0.100 to 0.200)"
     assert interval.as_list() == [0.1235, 0.1, 0.2]
+
+
+def test_drawing_a_single_patient_again_tells_nothing() -> None:
+    found = bootstrap(np.array(["a", "a", "a"]), lambda rows: float(rows.mean()))
+    assert found.as_list() == [1.0, None, None] and str(found) == "1.000 (no interval)"

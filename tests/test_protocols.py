@@ -144,7 +144,7 @@ def test_impressions_are_cleaned_as_the_protocol_says(text: str, expected: str) 
 def test_a_picture_that_is_query_and_candidate_is_refused(tmp_path: Path) -> None:
     rows = eight(tmp_path, False)
     rows.append(rows[0] | {"role": "query"})
-    with pytest.raises(ListError, match="line 2: the image is a query and a candidate"):
+    with pytest.raises(ListError, match="line 66: the image is that of line 2"):
         image_to_image(LimitedFake(), listed(tmp_path, rows))
 
 
@@ -290,6 +290,9 @@ def test_a_wrong_list_names_its_line(tmp_path: Path) -> None:
         ({"patient_id": ""}, "line 3: patient_id is empty"),
         ({"image_path": "gone.png"}, r"line 3: .*gone.png is not there"),
         ({"image_path": ""}, "line 3: image_path is empty"),
+        ({"image_path": "x/../0-0.png"}, "line 3: the image is that of line 2; it would count twice"),
+        ({"impression": "x" * 200_000}, "field larger than field limit"),
+        ({"impression": '"Two\nlines', "class": "Scoliosis"}, "line 3: class is"),
     ):
         with pytest.raises(ListError, match=words):
             image_to_text(encoder, listed(tmp_path, [rows[0], rows[1] | change, *rows[2:]]))
@@ -324,7 +327,7 @@ def test_prompts_come_from_toml_or_json(tmp_path: Path) -> None:
     assert read_prompt_pairs(toml) == {"Edema": PromptPair(("There is edema.",), ("No edema.",))}
     assert read_class_prompts(toml) == {"Edema": ("There is edema.",)}
     plain = tmp_path / "classes.json"
-    plain.write_text(json.dumps({"Edema": ["mild edema", "severe edema"]}))
+    plain.write_text(json.dumps({"Edema": ["mild edema", "severe edema"]}), encoding="utf-8-sig")  # as Windows has it
     assert read_class_prompts(plain) == {"Edema": ("mild edema", "severe edema")}
     with pytest.raises(PromptFileError, match="Edema: expected positive and negative"):
         read_prompt_pairs(plain)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from model.csv_file import read_csv
 from model.training.tables import (
     Folds,
     Skipped,
@@ -19,7 +20,6 @@ from model.training.tables import (
     undecodable,
 )
 from model.training.tables import decoding as decoding_module
-from model.training.tables.csv_file import read_csv
 from model.training.tables.split import split_of
 from tests.test_cli import Alta, alta  # noqa: F401
 from tests.test_study_tables import picture, studies, write_csv

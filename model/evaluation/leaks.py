@@ -1,17 +1,20 @@
 """Whether encoders have been trained on a patient who is to judge them."""
 
-import csv
 import hashlib
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ..alta import SLOTS
+from ..csv_file import TableError, read_csv
 from ..errors import CheckpointError, InputError
+from ..training.tables import named_split
 
-__all__ = ["LeakError", "recorded_table", "require_no_leak"]
+__all__ = ["LeakError", "Recorded", "recorded_table", "recorded_tables", "require_no_leak"]
 
 RECORD = "training.json"  # written into the checkpoint by training on a table
-SEEN = ("train", "validate", "validation", "valid", "val")  # validation chose the checkpoint
 SHOWN = 5
 REMEDY = "Name the table with --training-table, or pass --no-leak-check and answer for it."
 
@@ -20,18 +23,49 @@ class LeakError(InputError):
     slug = "evaluation-leak"
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What encoders, and the checkpoints that they were adapted from, name as their training tables. unnamed: folders
+    that name none; lost: tables that are named and cannot be checked."""
+
+    tables: tuple[Path, ...]
+    unnamed: tuple[Path, ...]
+    lost: tuple[CheckpointError, ...]
+
+
+def recorded_tables(models: Sequence[Path]) -> Recorded:
+    """By ``training.json`` of every folder, of the checkpoint it started from, and so on."""
+    tables: dict[Path, None] = {}
+    unnamed: list[Path] = []
+    lost: list[CheckpointError] = []
+    waiting, seen = list(models), set()
+    while waiting:
+        folder = waiting.pop(0)
+        if folder.resolve() in seen:
+            continue
+        seen.add(folder.resolve())
+        try:
+            table = recorded_table(folder)
+            base = (_record(folder).get("config") or {}).get("base") or {}
+        except CheckpointError as error:
+            lost.append(error)
+            continue
+        if base.get("checkpoint"):
+            waiting.append(Path(base["checkpoint"]))
+        if table is None:
+            unnamed.append(folder)
+        else:
+            tables[table] = None
+    return Recorded(tuple(tables), tuple(unnamed), tuple(lost))
+
+
 def recorded_table(model: Path) -> Path | None:
     """The table that ``training.json`` of a checkpoint names, None where there is no record of one.
 
     Raises CheckpointError when it is recorded but not there, or is another by its SHA-256.
     """
-    try:
-        record = json.loads((model / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{model / RECORD} cannot be read: {error}. {REMEDY}") from error
-    if not isinstance(record, dict) or not record.get("table"):
+    record = _record(model)
+    if not record.get("table"):
         return None
     named = Path(record["table"])
     found = next((path for path in (named, model / named) if path.is_file()), None)
@@ -43,25 +77,52 @@ def recorded_table(model: Path) -> Path | None:
     return found
 
 
-def require_no_leak(patients: Collection[str], tables: Sequence[Path]) -> None:
-    """Raise LeakError when a patient of the list is in a table as training or validation."""
-    listed = set(patients)
+def require_no_leak(patients: Collection[str], tables: Sequence[Path], pictures: Collection[Path] = ()) -> None:
+    """Raise LeakError when a table has a patient of the list, or one of its ``pictures``, in another split than test.
+
+    Pictures tell where a table has patients under other names, as that of an archive.
+    """
+    listed, shown = set(patients), {str(path.resolve()) for path in pictures}
     for table in tables:
-        if shared := sorted(listed & _seen_patients(table)):
-            more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
+        trained, seen = _trained_on(table)
+        if shared := sorted(listed & trained):
             raise LeakError(
                 f"{len(shared)} of the {len(listed)} patients to be evaluated were trained on, by {table}:"
-                f" {', '.join(shared[:SHOWN])}{more}. Figures would be too good. Take them off the list, or train with"
-                " the list's patients excluded."
+                f" {_first(shared)}. Figures would be too good. Take them off the list, or train with the list's"
+                " patients excluded."
+            )
+        if known := sorted(shown & seen):
+            raise LeakError(
+                f"{len(known)} of the {len(shown)} images to be evaluated were trained on, by {table}, whose patients"
+                f" have other names: {_first(known)}. Figures would be too good. Take their patients off the list."
             )
 
 
-def _seen_patients(table: Path) -> set[str]:
+def _record(model: Path) -> dict[str, Any]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if missing := [name for name in ("patient_id", "split") if name not in (reader.fieldnames or ())]:
-                raise LeakError(f"{table}: column {', '.join(missing)} missing; expected the table of the training.")
-            return {(r["patient_id"] or "").strip() for r in reader if (r["split"] or "").strip() in SEEN} - {""}
-    except (OSError, UnicodeDecodeError) as error:
-        raise LeakError(f"{table}: the training table cannot be read: {error}.") from error
+        record = json.loads((model / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{model / RECORD} cannot be read: {error}. {REMEDY}") from error
+    return record if isinstance(record, dict) else {}
+
+
+def _trained_on(table: Path) -> tuple[set[str], set[str]]:
+    """Patients and pictures of every row that does not test: validation chose the checkpoint, and a row without a
+    split may have been anything."""
+    patients: set[str] = set()
+    pictures: set[str] = set()
+    try:
+        for line, row in read_csv(table, ("patient_id", "split"), "Expected the table of the training."):
+            if named_split(row["split"], f"{table}, line {line}") != "test":
+                patients.add(row["patient_id"])
+                pictures.update(str((table.parent / row[slot]).resolve()) for slot in SLOTS if row.get(slot))
+    except TableError as error:
+        raise LeakError(error.message) from error
+    return patients - {""}, pictures
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,13 +1,12 @@
 """Lists of what a protocol evaluates: a CSV of identifiers that its owner holds. docs/evaluation.md has the format."""
 
-import csv
-import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from ..csv_file import TableError, read_csv
 from ..encoder import StudyImages
 from ..errors import InputError
 from ..text import report_body
@@ -64,10 +63,14 @@ class EvaluationList:
         return EvaluationList(self.path, self.columns, tuple(row for row in self.rows if keep(row)))
 
     def require_images(self) -> None:
-        """Raise ListError for the first row without a frontal image, or whose files are not there."""
+        """Raise ListError for the first row without a frontal image, or with that of another row, or whose files are
+        not there."""
+        seen: dict[Path, int] = {}  # line, by frontal image
         for row in self.rows:
             if FRONTAL not in row.images:
                 raise self.error(row, "image_path is empty.")
+            if (first := seen.setdefault(row.images[FRONTAL].resolve(), row.line)) != row.line:
+                raise self.error(row, f"the image is that of line {first}; it would count twice, and find itself.")
             for path in row.images.values():
                 if not path.is_file():
                     raise self.error(row, f"{path} is not there. Paths are relative to the list, or to --images.")
@@ -95,17 +98,15 @@ def read_list(path: Path, images: Path | None = None, split: str = "test") -> Ev
 
     split: where there is a column of that name, only these rows, unless "all". Raises ListError.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ListError(f"{path}: the list cannot be read: {error}.") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = tuple(ALIASES.get(name.strip(), name.strip()) for name in reader.fieldnames or ())
-    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
-        raise ListError(f"{path}: expected every column once; {', '.join(repeated)} comes twice (or as its alias).")
-    reader.fieldnames = list(columns)
     root = images or path.parent
-    rows = tuple(_row(path, reader.line_num, values, root) for values in reader)
+    columns: tuple[str, ...] = ()
+    rows = []
+    try:
+        for line, given in read_csv(path):
+            columns = columns or _columns(path, tuple(given))
+            rows.append(_row(line, dict(zip(columns, given.values(), strict=True)), root))
+    except TableError as error:
+        raise ListError(error.message) from error
     kept = tuple(row for row in rows if split == EVERY_SPLIT or row.values.get("split", split) == split)
     if not kept:
         found = sorted({row.values.get("split", "") for row in rows}) if rows else []
@@ -115,13 +116,17 @@ def read_list(path: Path, images: Path | None = None, split: str = "test") -> Ev
     return EvaluationList(path, columns, kept)
 
 
-def _row(path: Path, line: int, values: Mapping[str | None, str | Sequence[str] | None], root: Path) -> ListRow:
-    if None in values:
-        raise ListError(f"{path}, line {line}: more fields than the header has.")
-    plain = {str(name): str(value or "").strip() for name, value in values.items()}
-    slots = {slot: root / plain[slot] for slot in SLOTS if plain.get(slot, "") not in ABSENT}
+def _columns(path: Path, given: tuple[str, ...]) -> tuple[str, ...]:
+    columns = tuple(ALIASES.get(name, name) for name in given)
+    if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+        raise ListError(f"{path}: expected every column once; {', '.join(repeated)} comes twice (or as its alias).")
+    return columns
+
+
+def _row(line: int, values: Mapping[str, str], root: Path) -> ListRow:
+    slots = {slot: root / values[slot] for slot in SLOTS if values.get(slot, "") not in ABSENT}
     # A text query has no patient: it is drawn by itself.
-    return ListRow(line, plain.get("patient_id") or f"line {line}", slots, plain)
+    return ListRow(line, values.get("patient_id") or f"line {line}", slots, values)
 
 
 def _plain(name: str) -> str:

@@ -33,14 +33,14 @@ TIE_RULE = (
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % bootstrap interval."""
+    """A figure with its 95 % bootstrap interval, NaN where nothing can be said of it."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.value:.3f} ({'no interval' if np.isnan(self.low) else f'{self.low:.3f} to {self.high:.3f}'})"
 
     def as_list(self) -> list[float | None]:
         """[value, low, high] for JSON; None where undefined."""
@@ -61,9 +61,12 @@ def precisions(similarity: np.ndarray, relevant: np.ndarray, deepest: int) -> np
 
 def hit_ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Rank, from 1, of the first relevant item of each query: (Q,); G + 1 where nothing is relevant."""
-    order = np.argsort(-similarity, axis=1, kind="stable")
-    found = np.take_along_axis(relevant, order, axis=1)
-    return np.where(found.any(axis=1), found.argmax(axis=1), found.shape[1]) + 1
+    # Counting what is closer, or as close and earlier, ranks like a stable sort and is linear in G.
+    place = np.where(relevant, similarity, -np.inf).argmax(axis=1)[:, None]
+    closest = np.take_along_axis(similarity, place, axis=1)
+    earlier = (similarity == closest) & (np.arange(similarity.shape[1]) < place)
+    ahead = ((similarity > closest) | earlier).sum(axis=1)
+    return np.where(relevant.any(axis=1), ahead, similarity.shape[1]) + 1
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -83,9 +86,12 @@ def resample(
     """``figure(rows)`` each time that patients, with all their rows, are drawn with replacement: (rounds,).
 
     The draws depend on patients, rounds and seed alone, so two figures over the same rows see the same patients and
-    their samples may be subtracted. NaN where the figure is undefined.
+    their samples may be subtracted. NaN where the figure is undefined, and all of them for a single patient: drawing
+    him again tells nothing.
     """
     names, owner = np.unique(patients, return_inverse=True)
+    if len(names) < 2:
+        return np.full(rounds, np.nan)
     rows_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
     draw = np.random.default_rng(seed)
     return np.array(
@@ -98,9 +104,9 @@ def resample(
 
 
 def interval_of(value: float, samples: np.ndarray) -> Interval:
-    """95 % percentile interval; undefined samples are left out, and the value stands alone where none is defined."""
+    """95 % percentile interval; undefined samples are left out, and there is none where none is defined."""
     defined = samples[~np.isnan(samples)]
-    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (value, value)
+    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
     return Interval(value, float(low), float(high))
 
 

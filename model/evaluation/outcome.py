@@ -19,6 +19,7 @@ __all__ = [
     "mean",
     "measure_pairs",
     "measure_precision",
+    "measure_ranks",
 ]
 
 
@@ -97,11 +98,17 @@ def measure_pairs(
     patients: np.ndarray, similarity: np.ndarray, relevant: np.ndarray, depths: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, Measure]:
     """R@k, mean and median rank of the first relevant item, and what drawing at random gives. (R, G) each."""
-    ranks = hit_ranks(similarity, relevant)
-    gallery, own = relevant.shape[1], relevant.sum(axis=1)
+    return measure_ranks(patients, hit_ranks(similarity, relevant), relevant.shape[1], relevant.sum(axis=1), depths)
+
+
+def measure_ranks(
+    patients: np.ndarray, ranks: np.ndarray, gallery: int, own: np.ndarray, depths: tuple[int, ...] = (1, 5, 10)
+) -> dict[str, Measure]:
+    """The figures of ``measure_pairs`` from the ranks (R,); own (R,): how many of the gallery are relevant."""
     measures = {}
     for k in depths:
-        chance = float(np.mean([_at_random(gallery, count, k) for count in own]))
+        counts, times = np.unique(own, return_counts=True)
+        chance = float(np.average([_at_random(gallery, count, k) for count in counts.tolist()], weights=times))
         measures[f"r{k}"] = mean(patients, ranks <= k, chance)
     expected = (gallery + 1) / (own + 1)  # rank of the first of ``own`` among ``gallery`` in random order
     measures["mean_rank"] = mean(patients, ranks, float(expected.mean()))

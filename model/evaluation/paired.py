@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .comparison import compare
-from .metrics import Interval
-from .outcome import Measure, Outcome, measure_pairs
+from .metrics import Interval, hit_ranks
+from .outcome import Measure, Outcome, measure_ranks
 
-__all__ = ["PairedFigures", "evaluate_paired", "measure_paired", "same_text"]
+__all__ = ["PairedFigures", "distinct_texts", "evaluate_paired", "measure_paired"]
+
+QUERIES = 1024  # ranked at once: of an archive the whole matrix would not fit into memory
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,25 @@ def measure_paired(
     images: np.ndarray, reports: np.ndarray, texts: list[str], patients: np.ndarray
 ) -> dict[str, Measure]:
     """The figures of ``evaluate_paired``, before resampling."""
-    relevant = same_text(texts)
-    merged = np.unique(relevant.argmax(axis=1))  # reports that read the same are one of the gallery: the first of them
-    to_text = measure_pairs(patients, images @ reports[merged].T, relevant[:, merged])
-    to_image = measure_pairs(patients, reports @ images.T, relevant)
+    text_of = distinct_texts(texts)
+    merged = np.unique(np.unique(text_of, return_index=True)[1])  # of reports that read the same the first
+    to_text = _measure(patients, images, text_of, reports[merged], text_of[merged])
+    to_image = _measure(patients, reports, text_of, images, text_of)
     return {f"image_to_text_{name}": measure for name, measure in to_text.items()} | {
         f"text_to_image_{name}": measure for name, measure in to_image.items()
     }
 
 
-def same_text(texts: list[str]) -> np.ndarray:
-    """(N, N) bool: which texts read the same but for case and spaces."""
-    names = np.array([" ".join(text.lower().split()) for text in texts])
-    return names[:, None] == names[None, :]
+def distinct_texts(texts: list[str]) -> np.ndarray:
+    """(N,) numbers, the same for texts that read the same but for case and spaces."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(" ".join(text.lower().split()), len(numbers)) for text in texts], int)
+
+
+def _measure(
+    patients: np.ndarray, queries: np.ndarray, asked: np.ndarray, gallery: np.ndarray, offered: np.ndarray
+) -> dict[str, Measure]:
+    """asked and offered: number of the text of each query and of each gallery item; equal ones are a hit."""
+    parts = [slice(start, start + QUERIES) for start in range(0, len(queries), QUERIES)]
+    ranks = [hit_ranks(queries[part] @ gallery.T, asked[part, None] == offered) for part in parts]
+    return measure_ranks(patients, np.concatenate(ranks), len(gallery), np.bincount(offered)[asked])

@@ -40,7 +40,7 @@ def read_class_prompts(path: Path) -> dict[str, tuple[str, ...]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:  # bad TOML, JSON and UTF-8 are ValueErrors
         raise PromptFileError(f"{path}: the prompts cannot be read: {error}.") from error

@@ -12,7 +12,7 @@ from .embedding import Progress, embed_images, embed_texts, silent
 from .impressions import IMPRESSION_TOKENS, plain_impression
 from .lists import FRONTAL, EvaluationList
 from .outcome import Outcome, measure_precision
-from .paired import measure_paired
+from .paired import distinct_texts, measure_paired
 
 __all__ = ["CLASSES_5", "CLASSES_8", "evaluate_pairs", "image_to_image", "image_to_text", "text_to_image"]
 
@@ -52,10 +52,6 @@ def image_to_image(encoder: StudyEncoder, rows: EvaluationList, progress: Progre
     rows.require_patients()
     rows.require_images()
     queries, candidates = _roles(rows)
-    asked = {row.images[FRONTAL].resolve() for row in queries.rows}
-    for row in candidates.rows:
-        if row.images[FRONTAL].resolve() in asked:
-            raise rows.error(row, "the image is a query and a candidate; it would find itself.")
     asking = np.array(queries.classes(CLASSES_8, ALIASES_8))
     asked_for = np.array(candidates.classes(CLASSES_8, ALIASES_8))
     images = embed_images(encoder, queries, progress=progress) @ embed_images(encoder, candidates, progress=progress).T
@@ -107,7 +103,7 @@ def evaluate_pairs(
             raise rows.error(row, "the report is empty: expected findings, impression or text.")
     reports, cut = embed_texts(encoder, texts, None, progress)
     images = embed_images(encoder, rows, level, progress)
-    distinct = len({" ".join(text.lower().split()) for text in texts})
+    distinct = len(set(distinct_texts(texts).tolist()))
     merged = (f"{len(texts)} reports, {distinct} of them distinct; those that read the same are one.",)
     return Outcome(measure_paired(images, reports, texts, rows.patients), (*merged, *cut))
 

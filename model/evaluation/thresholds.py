@@ -7,7 +7,7 @@ import numpy as np
 
 from .outcome import Measure
 
-__all__ = ["accuracy", "cross_validated", "f1", "stratified_folds"]
+__all__ = ["FOLDS", "accuracy", "cross_validated", "f1", "stratified_folds"]
 
 FOLDS = 10
 STEPS = np.arange(201) / 200  # 0, 0.005 .. 1

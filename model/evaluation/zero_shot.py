@@ -12,7 +12,7 @@ from .lists import FRONTAL, EvaluationList
 from .metrics import auroc
 from .outcome import Measure, Outcome, ScoredLabels, area, mean
 from .retrieval import CLASSES_5
-from .thresholds import cross_validated
+from .thresholds import FOLDS, cross_validated
 
 __all__ = ["classify_5x200", "classify_labelled", "classify_rsna", "score_findings"]
 
@@ -75,6 +75,8 @@ def classify_rsna(
         f"{int(positive.sum())} of {len(positive)} are positive; always saying the more frequent class has an accuracy"
         f" of {always:.3f}."
     ]
+    if (fewest := min(int(positive.sum()), int((~positive).sum()))) < FOLDS:
+        notes.append(f"Only {fewest} of one kind for {FOLDS} folds: in some there is none, which counts as an F1 of 0.")
     if len(positive) != RSNA_STUDIES:
         notes.append(f"{len(positive)} images; the published test has {RSNA_STUDIES}: figures differ.")
     return Outcome(measures, tuple(notes), scored={SICK: scored})

@@ -24,7 +24,7 @@ from .evaluation_options import (
     Tables,
     prompt_pairs,
 )
-from .evaluation_run import Asked, check_leaks, facts_of, load, publish
+from .evaluation_run import Asked, check_leaks, facts_of, load, publish, require_writable
 
 __all__ = ["calibrate"]
 
@@ -66,6 +66,9 @@ def calibrate(
     pairs = prompt_pairs(prompts)
     labels = read_labels(listed, pairs, finding or ())
     encoder = load(folder)
+    for place in (folder, output):
+        if place is not None:
+            require_writable(place)
     with staged_progress() as progress:
         embedded = embed_images(encoder, listed, LEVEL_OF[level], progress)
     scores = score_findings(encoder, embedded, {name: pairs[name] for name in labels.has})

@@ -237,6 +237,6 @@ def _show(prepared: Any, title: str) -> None:
 
 
 def _patients(path: Path) -> frozenset[str]:
-    from model.training.tables import read_csv
+    from model.csv_file import read_csv
 
     return frozenset(row["patient_id"] for _, row in read_csv(path, ("patient_id",))) - {""}

@@ -26,7 +26,7 @@ from .evaluation_options import (
     Tables,
     prompt_pairs,
 )
-from .evaluation_run import Asked, load, name_models, publish, run_protocol
+from .evaluation_run import Asked, load, name_models, publish, require_writable, run_protocol
 
 __all__ = ["evaluate"]
 
@@ -163,6 +163,8 @@ def simulated(
     from model.evaluation.report import Report
     from model.evaluation.simulated import LEVELS, evaluate_simulated
 
+    if output is not None:
+        require_writable(output)
     models = name_models(model or ())
     encoders = {name: load(path) for name, path in models.items()}
     with staged_progress() as progress:

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+
+from model.errors import AltaError
 
 from ..settings import Settings
 from .console import console, staged_progress
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from model.evaluation.outcome import Outcome
     from model.evaluation.report import Report
 
-__all__ = ["Asked", "check_leaks", "facts_of", "load", "name_models", "publish", "run_protocol"]
+__all__ = ["Asked", "check_leaks", "facts_of", "load", "name_models", "publish", "require_writable", "run_protocol"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,17 @@ def run_protocol(
     protocol: str, asked: Asked, evaluate: "Callable[[AltaEncoder, EvaluationList, Progress], Outcome]"
 ) -> None:
     """One protocol over a list, for every encoder in turn, compared and published."""
+    from model.checkpoint import read_fingerprint
     from model.evaluation.comparison import compare
     from model.evaluation.lists import read_list
     from model.evaluation.report import Report
 
     rows = read_list(asked.rows, asked.images, asked.split)
     models = name_models(asked.models)
+    for path in models.values():
+        read_fingerprint(path)  # that of the last would else be found missing after hours with the first
+    if asked.output is not None:
+        require_writable(asked.output)
     leaks = check_leaks(asked, rows, list(models.values()))
     outcomes, facts = {}, {}
     with staged_progress() as progress:
@@ -64,6 +72,15 @@ def run_protocol(
 
 def _report(progress: "Progress", prefix: str, stage: str, done: int, total: int) -> None:
     progress(prefix + stage, done, total)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise AltaError now rather than when the figures are there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise AltaError(f"{folder}: nothing can be written there: {error.strerror or error}.") from error
 
 
 def load(path: Path) -> "AltaEncoder":
@@ -93,17 +110,18 @@ def name_models(given: Sequence[Path]) -> dict[str, Path]:
 
 def check_leaks(asked: Asked, rows: "EvaluationList", models: Sequence[Path]) -> str:
     """What was checked, in a sentence. Raises LeakError."""
-    from model.evaluation.leaks import recorded_table, require_no_leak
+    from model.evaluation.leaks import recorded_tables, require_no_leak
 
     if not asked.leak_check:
         return "Leak check: switched off (--no-leak-check)."
-    tables = list(asked.training_tables)
-    recorded = {} if tables else {path: recorded_table(path) for path in models}
-    tables += sorted({table for table in recorded.values() if table})
-    require_no_leak([row.patient for row in rows.rows], tables)
-    unknown = [str(path) for path, table in recorded.items() if table is None]
+    named, recorded = list(asked.training_tables), recorded_tables(models)
+    if recorded.lost and not named:
+        raise recorded.lost[0]
+    tables = list(dict.fromkeys((*named, *recorded.tables)))
+    require_no_leak([row.patient for row in rows.rows], tables, {p for row in rows.rows for p in row.images.values()})
+    unnamed = "" if named else ", ".join(map(str, recorded.unnamed))
     said = [f"no patient was trained on, by {', '.join(map(str, tables))}"] if tables else []
-    said += [f"not done for {', '.join(unknown)}, which names no training table (--training-table)"] if unknown else []
+    said += [f"not done for {unnamed}, which names no training table (--training-table)"] if unnamed else []
     return f"Leak check: {'; '.join(said)}."
 
 
@@ -124,12 +142,19 @@ def publish(report: "Report", output: Path | None) -> None:
         console.print(_table(title, part))
     for note in report.all_notes:
         console.print(note, markup=False, soft_wrap=True)
+    failure = None
     if output is not None:
-        missing = write_report(report, output)
-        console.print(f"Results written to {output}.", markup=False, soft_wrap=True)
-        if missing:
-            console.print(missing, markup=False, soft_wrap=True)
+        try:
+            missing = write_report(report, output)
+        except OSError as error:
+            failure = AltaError(f"{output}: the results cannot be written: {error.strerror or error}. They are above.")
+        else:
+            console.print(f"Results written to {output}.", markup=False, soft_wrap=True)
+            if missing:
+                console.print(missing, markup=False, soft_wrap=True)
     print(json.dumps(report.as_json()))
+    if failure:
+        raise failure
 
 
 def _table(title: str, part: "Comparison") -> Table:

@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...csv_file import read_csv
 from ...prompts import PROMPT_SETS
 from .assemble import Note, Study, report_note, rows, study_row
-from .csv_file import read_csv
 from .split import more_held_out, named_split
 from .table import Skipped, StudyRow, TableError
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...alta import SLOTS
+from ...csv_file import read_csv
 from .assemble import report_note
-from .csv_file import read_csv
 from .split import named_split
 from .table import COLUMNS, StudyRow, TableError
 

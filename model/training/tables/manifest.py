@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from ...csv_file import read_csv
 from .assemble import Study, report_note, rows
-from .csv_file import read_csv
 from .split import named_split
 from .table import SHARED, Skipped, StudyRow, TableError
 

@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...csv_file import read_csv
 from ...report_sections import last_paragraphs
 from .assemble import FRONTALS, LATERALS, Note, Study, report_note, rows, study_row
-from .csv_file import read_csv
 from .split import more_held_out, named_split
 from .table import REPORT_MISSING, Skipped, StudyRow, TableError
 

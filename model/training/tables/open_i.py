@@ -13,8 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ...csv_file import read_csv
 from .assemble import NO_FRONTAL, Study, report_note, study_row
-from .csv_file import read_csv
 from .open_i_labels import open_i_labels
 from .open_i_reports import OpenIReport, picture_key, read_csv_reports, read_json_reports, read_xml_reports
 from .table import Skipped, StudyRow, TableError

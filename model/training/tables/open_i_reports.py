@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from .csv_file import read_csv
+from ...csv_file import read_csv
 from .table import REPORT_UNREADABLE, Skipped, TableError
 
 __all__ = ["OpenIReport", "picture_key", "read_csv_reports", "read_json_reports", "read_xml_reports"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ...alta import SLOTS
 from ...checkpoint import write_whole
+from ...csv_file import TableError, read_csv
 from ...prompts import PROMPT_SETS
-from .csv_file import TableError, read_csv
 
 __all__ = [
     "EXCLUDED",

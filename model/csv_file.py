@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...errors import InputError
+from .errors import InputError
 
 __all__ = ["TableError", "read_csv"]
 
@@ -18,13 +18,15 @@ class TableError(InputError):
 def read_csv(path: Path, required: Sequence[str] = (), remedy: str = "") -> Iterator[tuple[int, dict[str, str]]]:
     """(line, values by column) of every row; cells are stripped, an absent one is empty.
 
-    Raises TableError for a file that cannot be read, a column of ``required`` that is missing (``remedy`` says what to
-    do then), or a row with more cells than the header.
+    Raises TableError for a file that cannot be read, a column that comes twice, one of ``required`` that is missing
+    (``remedy`` says what to do then), or a row with more cells than the header.
     """
     try:
         with _open(path) as stream:
             reader = csv.DictReader(stream)
             columns = [name.strip() for name in reader.fieldnames or ()]
+            if repeated := sorted({name for name in columns if name and columns.count(name) > 1}):
+                raise TableError(f"{path}: expected every column once; {', '.join(repeated)} comes twice.")
             if missing := [name for name in required if name not in columns]:
                 found = ", ".join(columns) or "nothing"
                 raise TableError(f"{path}: column {', '.join(missing)} missing; found {found}. {remedy}".strip())

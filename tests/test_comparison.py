@@ -177,6 +177,11 @@ def test_results_are_written_for_people_and_programs(tmp_path: Path) -> None:
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG") and f"({name})" in text
 
 
+def test_encoders_whose_names_a_file_name_cannot_tell_apart_have_their_own_plots(tmp_path: Path) -> None:
+    write_report(report(**{"a/b": outcome(0), "a-b": outcome(3)}), tmp_path)
+    assert len(list(tmp_path.glob("scores-a-b*.png"))) == 2
+
+
 def test_without_matplotlib_results_say_how_to_get_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "model.evaluation.plots", None)
     assert write_report(report(a=outcome(0)), tmp_path) == reports.NO_PLOTS

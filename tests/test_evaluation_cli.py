@@ -1,5 +1,6 @@
 """``alta evaluate`` as one types it, on small encoders and lists."""
 
+import csv
 import json
 import sys
 from collections.abc import Callable
@@ -215,6 +216,21 @@ def test_the_archive_is_measured_on_the_studies_that_every_encoder_has_embedded(
     assert code == 0, err
     found = last_line(out)
     assert found["studies"] == 4 and found["figures"]["archive"]["image_to_text_r5"]["other"] == [1, 1, 1]
+    # Patients that were trained on are left out, with every study of theirs.
+    with (tmp_path / "sim" / "reports.csv").open() as stream:
+        patient_of = {row["study_instance_uid"]: row["patient_id"] for row in csv.DictReader(stream)}
+    trained = next(iter(patient_of))
+    own = sum(patient == patient_of[trained] for patient in patient_of.values())
+    rows = [{"study_id": uid, "patient_id": "x", "split": "train" if uid == trained else "test"} for uid in patient_of]
+    table = write_list(tmp_path / "studies.csv", rows)
+    (tmp_path / "other" / "training.json").write_text(json.dumps({"table": str(table)}))
+    code, out, err = alta("archive", *models, "--rounds", 20)
+    assert code == 0, err
+    assert last_line(out)["studies"] == 4 - own and f"{own} studies of 1 patients that were trained on" in out
+    assert last_line(alta("archive", *models, "--rounds", 20, "--no-leak-check")[1])["studies"] == 4
+    table = write_list(tmp_path / "t.csv", [row | {"split": "train"} for row in rows])
+    code, _, err = alta("archive", *models, "--training-table", table)
+    assert code == 1 and "None is left" in err
 
 
 def test_a_wrong_list_is_one_line_of_error(alta: Alta, tmp_path: Path) -> None:

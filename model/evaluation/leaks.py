@@ -12,7 +12,7 @@ from ..csv_file import TableError, read_csv
 from ..errors import CheckpointError, InputError
 from ..training.tables import named_split
 
-__all__ = ["LeakError", "Recorded", "recorded_table", "recorded_tables", "require_no_leak"]
+__all__ = ["LeakError", "Recorded", "recorded_table", "recorded_tables", "require_no_leak", "trained_studies"]
 
 RECORD = "training.json"  # written into the checkpoint by training on a table
 SHOWN = 5
@@ -84,8 +84,9 @@ def require_no_leak(patients: Collection[str], tables: Sequence[Path], pictures:
     """
     listed, shown = set(patients), {str(path.resolve()) for path in pictures}
     for table in tables:
-        trained, seen = _trained_on(table)
-        if shared := sorted(listed & trained):
+        rows = _trained_on(table)
+        seen = {str((table.parent / row[slot]).resolve()) for row in rows for slot in SLOTS if row.get(slot)}
+        if shared := sorted(listed & {row["patient_id"] for row in rows}):
             raise LeakError(
                 f"{len(shared)} of the {len(listed)} patients to be evaluated were trained on, by {table}:"
                 f" {_first(shared)}. Figures would be too good. Take them off the list, or train with the list's"
@@ -98,6 +99,11 @@ def require_no_leak(patients: Collection[str], tables: Sequence[Path], pictures:
             )
 
 
+def trained_studies(tables: Sequence[Path]) -> set[str]:
+    """``study_id`` of every row that does not test."""
+    return {row["study_id"] for table in tables for row in _trained_on(table) if row.get("study_id")}
+
+
 def _record(model: Path) -> dict[str, Any]:
     try:
         record = json.loads((model / RECORD).read_text(encoding="utf-8"))
@@ -108,19 +114,17 @@ def _record(model: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _trained_on(table: Path) -> tuple[set[str], set[str]]:
-    """Patients and pictures of every row that does not test: validation chose the checkpoint, and a row without a
-    split may have been anything."""
-    patients: set[str] = set()
-    pictures: set[str] = set()
+def _trained_on(table: Path) -> list[dict[str, str]]:
+    """Every row that does not test: validation chose the checkpoint, and a row without a split may have been
+    anything."""
     try:
-        for line, row in read_csv(table, ("patient_id", "split"), "Expected the table of the training."):
-            if named_split(row["split"], f"{table}, line {line}") != "test":
-                patients.add(row["patient_id"])
-                pictures.update(str((table.parent / row[slot]).resolve()) for slot in SLOTS if row.get(slot))
+        return [
+            row
+            for line, row in read_csv(table, ("patient_id", "split"), "Expected the table of the training.")
+            if named_split(row["split"], f"{table}, line {line}") != "test"
+        ]
     except TableError as error:
         raise LeakError(error.message) from error
-    return patients - {""}, pictures
 
 
 def _first(names: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ __all__ = ["draw_plots"]
 ROUNDS = 200  # of a band
 COLORS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8e5ea2", "#c98a1b", "#4d4d4d")
 CHANCE: dict[str, Any] = {"color": "#808080", "linestyle": (0, (4, 3)), "linewidth": 1.2}
+LEGEND: dict[str, Any] = {"fontsize": 8, "framealpha": 0.85, "edgecolor": "none"}  # readable over curves
 GRID = np.linspace(0, 1, 101)
 ACROSS = 3  # panels beside each other
 NAMED = 28  # characters of a column's name, its end
@@ -41,7 +42,7 @@ def draw_plots(outcomes: Mapping[str, Mapping[str, Outcome]]) -> dict[str, bytes
                 _draw_precision(ax, name, {column: o.precision[name] for column, o in columns.items()})
             pictures[f"precision{suffix}.png"] = _png(figure)
         if first.scored:
-            figure, axes = _panels(len(first.scored), 4.7)
+            figure, axes = _panels(len(first.scored), 5.4 + 0.2 * len(columns))
             for ax, name in zip(axes, first.scored, strict=True):
                 _draw_roc(ax, name, {column: o.scored[name] for column, o in columns.items()})
             pictures[f"roc{suffix}.png"] = _png(figure)
@@ -51,6 +52,8 @@ def draw_plots(outcomes: Mapping[str, Mapping[str, Outcome]]) -> dict[str, bytes
                     _draw_histogram(ax, name, scored)
                 figure.suptitle(_short(column), fontsize=11)
                 other = f"-{_slug(column)}" if len(columns) > 1 else ""
+                if f"scores{suffix}{other}.png" in pictures:  # names may differ in what a file name leaves out
+                    other += f"-{len(pictures)}"
                 pictures[f"scores{suffix}{other}.png"] = _png(figure)
         if first.probabilities:
             figure, axes = _panels(len(first.probabilities), 4.7)
@@ -73,7 +76,7 @@ def _draw_precision(ax: Axes, name: str, curves: Mapping[str, PrecisionCurve]) -
     ax.set_xticks([k for k in MARKED if k <= deepest], [str(k) for k in MARKED if k <= deepest])
     ax.minorticks_off()
     ax.set(xlim=(1, max(deepest, 2)), ylim=(0, 1.02), xlabel="k", ylabel="precision at k", title=name)
-    ax.legend(frameon=False, fontsize=8, loc="best")
+    ax.legend(loc="best", **LEGEND)
 
 
 def _draw_roc(ax: Axes, name: str, scores: Mapping[str, ScoredLabels]) -> None:
@@ -87,7 +90,8 @@ def _draw_roc(ax: Axes, name: str, scores: Mapping[str, ScoredLabels]) -> None:
     total = len(next(iter(scores.values())).positive)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     ax.set_title(f"{name} ({positives} of {total})")
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    # Below: a curve may run through any corner.
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), **LEGEND)
 
 
 def _draw_histogram(ax: Axes, name: str, scored: ScoredLabels) -> None:
@@ -99,7 +103,7 @@ def _draw_histogram(ax: Axes, name: str, scored: ScoredLabels) -> None:
     ax.set(xlabel="score", ylabel="density", title=name)
     ax.locator_params(axis="x", nbins=5)
     ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # room for the legend
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(**LEGEND)
 
 
 def _draw_reliability(ax: Axes, name: str, cases: Mapping[str, ScoredLabels]) -> None:
@@ -114,7 +118,7 @@ def _draw_reliability(ax: Axes, name: str, cases: Mapping[str, ScoredLabels]) ->
     ax.plot((0, 1), (0, 1), label="as it should be", **CHANCE)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=name)
     ax.set(xlabel="probability, mean of each tenth of the cases", ylabel="share that has the finding")
-    ax.legend(frameon=False, fontsize=8, loc="best")
+    ax.legend(loc="best", **LEGEND)
 
 
 def _shares(scored: ScoredLabels, bins: list[np.ndarray], rows: np.ndarray) -> np.ndarray:

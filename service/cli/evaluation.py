@@ -26,7 +26,16 @@ from .evaluation_options import (
     Tables,
     prompt_pairs,
 )
-from .evaluation_run import Asked, load, name_models, publish, require_writable, run_protocol
+from .evaluation_run import (
+    UNCHECKED,
+    Asked,
+    leave_out_trained,
+    load,
+    name_models,
+    publish,
+    require_writable,
+    run_protocol,
+)
 
 __all__ = ["evaluate"]
 
@@ -187,8 +196,15 @@ def simulated(
 
 
 @evaluate.command("archive")
-def archive(model: Models = None, output: Output = None, rounds: Rounds = 1000) -> None:
-    """Paired retrieval on the archive itself: how early a study's own report comes, against chance."""
+def archive(
+    model: Models = None,
+    training_table: Tables = None,
+    leak_check: LeakCheck = True,
+    output: Output = None,
+    rounds: Rounds = 1000,
+) -> None:
+    """Paired retrieval on the archive itself: how early a study's own report comes, against chance. Patients that the
+    encoders were trained on are left out."""
     from index import open_catalog, read_pairs
     from model.checkpoint import read_fingerprint
     from model.evaluation.comparison import compare
@@ -196,6 +212,8 @@ def archive(model: Models = None, output: Output = None, rounds: Rounds = 1000) 
     from model.evaluation.paired import measure_paired
     from model.evaluation.report import Report
 
+    if output is not None:
+        require_writable(output)
     models = name_models(model or ())
     fingerprints = {name: read_fingerprint(path) for name, path in models.items()}
     catalog = open_catalog(Settings().catalog_url)
@@ -204,6 +222,12 @@ def archive(model: Models = None, output: Output = None, rounds: Rounds = 1000) 
     common = set.intersection(*(set(found.study_instance_uids) for found in pairs.values()))
     if not common:
         raise AltaError("No study of the archive has both embeddings of these encoders. Next: alta embed")
+    leaks, known = UNCHECKED, set[str]()
+    if leak_check:
+        leaks, known = leave_out_trained(list(pairs.values()), training_table or (), list(models.values()))
+    common -= known
+    if not common:
+        raise AltaError(f"{leaks} None is left: hold patients out with alta data prepare archive.")
     outcomes = {}
     for name, found in pairs.items():
         kept = [row for row, uid in enumerate(found.study_instance_uids) if uid in common]
@@ -212,8 +236,9 @@ def archive(model: Models = None, output: Output = None, rounds: Rounds = 1000) 
     facts = {
         "studies": len(common),
         "models": {name: {"path": str(models[name]), "fingerprint": value} for name, value in fingerprints.items()},
+        "leak_check": leaks,
     }
-    notes = (f"{len(common)} studies with a report; reports that read the same are one.",)
+    notes = (leaks, f"{len(common)} studies with a report; reports that read the same are one.")
     publish(
         Report("archive", {"archive": compare(outcomes, rounds)}, {"archive": outcomes}, facts, notes, rounds), output
     )

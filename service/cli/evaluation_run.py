@@ -18,6 +18,7 @@ from ..settings import Settings
 from .console import console, staged_progress
 
 if TYPE_CHECKING:
+    from index.pairs import Pairs
     from model.alta_encoder import AltaEncoder
     from model.evaluation.comparison import Comparison
     from model.evaluation.embedding import Progress
@@ -25,7 +26,20 @@ if TYPE_CHECKING:
     from model.evaluation.outcome import Outcome
     from model.evaluation.report import Report
 
-__all__ = ["Asked", "check_leaks", "facts_of", "load", "name_models", "publish", "require_writable", "run_protocol"]
+__all__ = [
+    "UNCHECKED",
+    "Asked",
+    "check_leaks",
+    "facts_of",
+    "leave_out_trained",
+    "load",
+    "name_models",
+    "publish",
+    "require_writable",
+    "run_protocol",
+]
+
+UNCHECKED = "Leak check: switched off (--no-leak-check)."
 
 
 @dataclass(frozen=True)
@@ -110,19 +124,41 @@ def name_models(given: Sequence[Path]) -> dict[str, Path]:
 
 def check_leaks(asked: Asked, rows: "EvaluationList", models: Sequence[Path]) -> str:
     """What was checked, in a sentence. Raises LeakError."""
-    from model.evaluation.leaks import recorded_tables, require_no_leak
+    from model.evaluation.leaks import require_no_leak
 
     if not asked.leak_check:
-        return "Leak check: switched off (--no-leak-check)."
-    named, recorded = list(asked.training_tables), recorded_tables(models)
+        return UNCHECKED
+    tables, unnamed = training_tables(asked.training_tables, models)
+    require_no_leak([row.patient for row in rows.rows], tables, {p for row in rows.rows for p in row.images.values()})
+    said = [f"no patient was trained on, by {', '.join(map(str, tables))}"] if tables else []
+    return f"Leak check: {'; '.join((*said, *unnamed))}."
+
+
+def leave_out_trained(pairs: Sequence["Pairs"], named: Sequence[Path], models: Sequence[Path]) -> tuple[str, set[str]]:
+    """What was checked, in a sentence, and the studies of the archive whose patients were trained on."""
+    from model.evaluation.leaks import trained_studies
+
+    tables, said = training_tables(named, models)
+    patient_of: dict[str, int] = {}
+    for found in pairs:
+        patient_of |= dict(zip(found.study_instance_uids, found.patients.tolist(), strict=True))
+    patients = {patient_of[uid] for uid in trained_studies(tables) & patient_of.keys()}
+    known = {uid for uid, patient in patient_of.items() if patient in patients}
+    if tables:
+        said = [f"{len(known)} studies of {len(patients)} patients that were trained on are left out", *said]
+    return f"Leak check: {'; '.join(said)}.", known
+
+
+def training_tables(named: Sequence[Path], models: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The tables that are named or recorded, and what is to be said where there is none. Raises CheckpointError."""
+    from model.evaluation.leaks import recorded_tables
+
+    recorded = recorded_tables(models)
     if recorded.lost and not named:
         raise recorded.lost[0]
-    tables = list(dict.fromkeys((*named, *recorded.tables)))
-    require_no_leak([row.patient for row in rows.rows], tables, {p for row in rows.rows for p in row.images.values()})
     unnamed = "" if named else ", ".join(map(str, recorded.unnamed))
-    said = [f"no patient was trained on, by {', '.join(map(str, tables))}"] if tables else []
-    said += [f"not done for {unnamed}, which names no training table (--training-table)"] if unnamed else []
-    return f"Leak check: {'; '.join(said)}."
+    said = [f"not done for {unnamed}, which names no training table (--training-table)"] if unnamed else []
+    return list(dict.fromkeys((*named, *recorded.tables))), said
 
 
 def facts_of(rows: "EvaluationList") -> dict[str, Any]:
@@ -164,7 +200,7 @@ def _table(title: str, part: "Comparison") -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("figure", no_wrap=True)
     for name in (*part.columns, *(difference_title(part, name) for name in compared)):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # the end of a path tells encoders apart
     for name in ("chance", "over"):
         table.add_column(name, justify="right")
     for row in part.rows:

@@ -170,6 +170,8 @@ def test_adapters_over_their_base_are_the_trained_encoders(
     trained, applied = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "applied"))
     assert trained.keys() == applied.keys()
     assert all(torch.allclose(trained[name], applied[name], atol=1e-6) for name in trained)
+    records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("run", "applied")]
+    assert records[1] == records[0]  # so that an evaluation knows whose patients were trained on
     study = [StudyImages(tiny_images(1)[0])]
     embedded = [load_encoder(tmp_path / name, "cpu").encode_studies(study) for name in ("run", "applied")]
     assert embedded[0] == pytest.approx(embedded[1], abs=1e-5)

@@ -1,7 +1,7 @@
 """What an adapting run has learned, alone: about 8 % of the weights, to be laid over the base it was learned from.
 
-A folder with adapters.safetensors, adapters.json and vocab.txt. The base is recognised by a hash of the weights that
-stay as they were, so it may come from a checkpoint of ours or from the published files.
+A folder with adapters.safetensors, adapters.json, vocab.txt and the run's training.json. The base is recognised by a
+hash of the weights that stay as they were, so it may come from a checkpoint of ours or from the published files.
 """
 
 import hashlib
@@ -28,12 +28,19 @@ from .start import load_base
 __all__ = ["apply_adapters", "export_adapters"]
 
 FORMAT = 1
+RECORD = "training.json"
 
 
 def export_adapters(
-    folder: Path, model: ALTA, tokenizer: ReportTokenizer, transform: ImageTransform, provenance: Provenance
+    folder: Path,
+    model: ALTA,
+    tokenizer: ReportTokenizer,
+    transform: ImageTransform,
+    provenance: Provenance,
+    record: bytes,
 ) -> None:
-    """Write what learns in ``model``; each file appears whole or not at all."""
+    """Write what learns in ``model``; each file appears whole or not at all. ``record``: the run's training.json, which
+    tells an evaluation whose patients were trained on."""
     learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
     factors = low_rank_parameters(model)
     own = {name: p for name, p in learned.items() if ".lora_" not in name}
@@ -48,6 +55,7 @@ def export_adapters(
     weights = {plain_name(name): value.detach().float().cpu().contiguous() for name, value in (own | factors).items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "vocab.txt", ("\n".join(tokenizer.vocabulary) + "\n").encode())
+    write_whole(folder / RECORD, record)
     write_whole(folder / "adapters.safetensors", save(weights))
     write_whole(folder / "adapters.json", (json.dumps(description, indent=2) + "\n").encode())
 
@@ -77,6 +85,10 @@ def apply_adapters(folder: Path, base: BaseConfig, output: Path) -> None:
         for name in sorted(name.removesuffix(".lora_A") for name in factors if name.endswith(".lora_A")):
             own[name].add_(weights[f"{name}.lora_B"] @ weights[f"{name}.lora_A"])
     save_checkpoint(output, model, tokenizer.vocabulary, transform, Provenance(**description["provenance"]))
+    if (folder / RECORD).exists():
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record["config"]["base"] = asdict(base)  # where it lies here
+        write_whole(output / RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def _describe(folder: Path) -> dict[str, Any]:

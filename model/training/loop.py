@@ -149,8 +149,6 @@ class _Run:
         save_checkpoint(
             self.output, self.model, self.tokenizer.vocabulary, config.transform, provenance, stored, merged
         )
-        if OBJECTIVES[config.objective].needs_base and config.optim.trainable == "objective":
-            export_adapters(self.output / "adapters", self.model, self.tokenizer, config.transform, provenance)
         record = {
             "objective": config.objective,
             "step": self.state.best_step,
@@ -161,7 +159,10 @@ class _Run:
             "trainable": sum(p.numel() for p in self.update.learned),
             "config": asdict(config),
         }
-        write_whole(self.output / "training.json", (json.dumps(record, indent=2) + "\n").encode())
+        written = (json.dumps(record, indent=2) + "\n").encode()
+        if OBJECTIVES[config.objective].needs_base and config.optim.trainable == "objective":
+            export_adapters(self.output / "adapters", self.model, self.tokenizer, config.transform, provenance, written)
+        write_whole(self.output / "training.json", written)
 
 
 def _check_shares(config: TrainConfig, world: World) -> None:

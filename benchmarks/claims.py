@@ -221,7 +221,7 @@ def table(output: Path, seeds: list[int]) -> dict[str, Any]:
     """Print the comparison and return its figures."""
     judged, facts = {}, {}
     for name in VARIANTS:
-        folders = [_finished(output, name, seed) for seed in seeds]
+        folders = [finished(output, name, seed) for seed in seeds]
         if all(folders):
             judged[name] = Judged([dict(np.load(folder / "embeddings.npz")) for folder in folders if folder])
             facts[name] = [json.loads((folder / "training.json").read_text()) for folder in folders if folder]
@@ -245,7 +245,7 @@ def table(output: Path, seeds: list[int]) -> dict[str, Any]:
     return results
 
 
-def _finished(output: Path, name: str, seed: int) -> Path | None:
+def finished(output: Path, name: str, seed: int) -> Path | None:
     found = sorted(output.glob(folder_of(output, (name, seed, None)).name + "_rate*/embeddings.npz"))
     if len(found) > 1:  # both learning rates of the first seed
         rate = best_rate(output, VARIANTS[name][0])

@@ -36,6 +36,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if (
         x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
+        and x.ndim > 1
         and not torch.is_autocast_enabled("cpu")
         and x.numel() * len(weight) >= SMALL
         and _onednn_is_faster()
@@ -64,6 +65,8 @@ class _OneDnnLinear(torch.autograd.Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if torch.is_grad_enabled():  # only where a gradient is itself to be differentiated, which oneDNN's product is not
+        return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 

@@ -34,14 +34,15 @@ class _Group:
 
 
 class PackedTexts:
-    """The texts of ``attention_mask`` (B, T), padding on the right, in order of their length.
+    """The texts of ``attention_mask`` (B, T), padding on the right, in order of their length. A text may be empty.
 
     ``rows`` and ``places`` (P,) name the text and the place in it of every packed token.
     """
 
     def __init__(self, attention_mask: Tensor) -> None:
         count, width = attention_mask.shape
-        lengths = attention_mask.sum(1)  # (B,)
+        given = attention_mask.bool()
+        lengths = given.sum(1)  # (B,)
         order = lengths.argsort(stable=True)
         columns = torch.arange(width, device=attention_mask.device)
         filled = columns < lengths[order][:, None]  # (B, T)
@@ -49,7 +50,9 @@ class PackedTexts:
         self.places = columns.expand(count, -1)[filled]
         self._shape = count, width
         self._where = self.rows * width + self.places  # (P,) in B x T
-        self._groups = _groups(lengths[order].tolist(), attention_mask.device)
+        *ascending, fits = torch.cat([lengths[order], (given[order] == filled).all()[None]]).tolist()
+        assert fits, "padding stands on the right of a text alone"
+        self._groups = _groups(ascending, attention_mask.device)
 
     def pack(self, padded: Tensor) -> Tensor:
         """(B, T, ...) to (P, ...)."""

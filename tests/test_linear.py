@@ -43,6 +43,25 @@ def test_a_frozen_weight_gets_no_gradient_and_passes_it_on(library: str) -> None
     torch.testing.assert_close(x.grad, weight.sum(0).expand(3, 4))
 
 
+def test_a_gradient_may_be_differentiated_again(library: str) -> None:
+    found = []
+    for function in (linear, F.linear):
+        draw = torch.Generator().manual_seed(0)
+        x, weight = (torch.randn(size, generator=draw).requires_grad_() for size in ((3, 4), (5, 4)))
+        (slope,) = torch.autograd.grad(function(x, weight).square().sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), (x, weight)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_vector_and_no_rows_at_all_are_multiplied_alike(library: str) -> None:
+    weight, bias = torch.randn(5, 4), torch.randn(5)
+    for x in (torch.randn(4), torch.randn(0, 4), torch.randn(2, 0, 4)):
+        torch.testing.assert_close(linear(x, weight, bias), F.linear(x, weight, bias))
+    with torch.inference_mode():
+        assert linear(torch.randn(3, 4), weight.requires_grad_(), bias).is_inference()
+
+
 def test_what_comes_in_columns_is_multiplied_alike(library: str) -> None:
     x, weight = torch.randn(4, 6).t(), torch.randn(4, 5).t()
     torch.testing.assert_close(linear(x, weight), F.linear(x, weight))

@@ -31,7 +31,7 @@ def test_every_token_knows_its_text_and_its_place() -> None:
     assert torch.equal(texts.pack(padded), padded[texts.rows, texts.places])
 
 
-@pytest.mark.parametrize("lengths", [LENGTHS, [4, 4, 4], [1], [2, 30]])
+@pytest.mark.parametrize("lengths", [LENGTHS, [4, 4, 4], [1], [2, 30], [0, 3, 0, 5], [0, 0, 1]])
 @pytest.mark.parametrize("stretch", [1.0, 1.2, 100.0])
 def test_attention_and_its_gradient_are_those_of_each_text_alone(
     lengths: list[int], stretch: float, monkeypatch: pytest.MonkeyPatch
@@ -52,6 +52,18 @@ def test_attention_and_its_gradient_are_those_of_each_text_alone(
         gradients, torch.autograd.grad(expected.square().sum(), (query, key, value)), strict=True
     ):  # fmt: skip
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.float32])
+def test_a_mask_of_any_kind_is_read_alike(kind: torch.dtype) -> None:
+    expected, texts = PackedTexts(masks(LENGTHS)), PackedTexts(masks(LENGTHS).to(kind))
+    assert torch.equal(texts.rows, expected.rows) and texts._groups[0].stop == expected._groups[0].stop
+
+
+@pytest.mark.parametrize("mask", [[0, 1, 1], [1, 0, 1]])
+def test_padding_elsewhere_than_on_the_right_is_not_misread(mask: list[int]) -> None:
+    with pytest.raises(AssertionError, match="on the right"):
+        PackedTexts(torch.tensor([[1, 1, 1], mask]))
 
 
 def test_dropping_attention_keeps_its_mean() -> None:

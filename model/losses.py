@@ -106,16 +106,19 @@ def alta_losses(
     local_group: int | None = None,
     contrast: Contrast | None = None,
     context: Literal["cls", "patches"] = "cls",
+    texts_apart: bool = False,
 ) -> Losses:
-    """Forward pass and losses of one batch.
+    """Forward pass and losses of one batch. Both contrastive losses are computed in float32, under autocast too.
 
     local_group: studies that are contrasted with one another in the local loss, whose cost grows with their square;
     None is the whole batch. The paper's is the 24 studies of one GPU.
     contrast: stands in for the contrastive loss of this batch alone, to contrast it with more than itself.
     context: what of the images the masked report is read with: ALTA's mean cls token or MRM's mean patch token.
+    texts_apart: read the reports as they are before the masked ones, not together; dropout then draws for them what it
+    draws where they alone are read.
     """
     image = model.image_encoder(batch.images(model), batch.present, batch.noise)
-    plain, masked = _read_texts(model, batch, weights, image, context)
+    plain, masked = _read_texts(model, batch, weights, image, context, texts_apart)
     study_embedding = text_embedding = painted = None
     contrastive = local = image_loss = text_loss = None
     if weights.contrastive and plain is not None:
@@ -141,9 +144,12 @@ def contrastive_loss(
 ) -> Tensor:
     """Symmetric cross-entropy over the batch (CLIP); both (B, E) of length 1, ``logit_scale`` in logs.
 
-    With ``report_key`` (B,) the target of a study is shared evenly by all texts of its key.
+    With ``report_key`` (B,) the target of a study is shared evenly by all texts of its key. Under autocast too the
+    product is one of float32: a logit of 100 has steps of a half in bfloat16.
     """
-    return _symmetric_cross_entropy(logit_scale.exp() * study_embedding @ text_embedding.T, report_key)
+    with _float32(study_embedding):
+        logits = logit_scale.exp() * study_embedding.float() @ text_embedding.float().T
+        return _symmetric_cross_entropy(logits, report_key)
 
 
 def local_contrastive_loss(similarity: Tensor, report_key: Tensor | None = None) -> Tensor:
@@ -161,7 +167,8 @@ def local_similarity(
     """How well the words of each text are found among the patches of each image (GLoRIA, ICCV 2021).
 
     patches (J, P, E) and words (I, W, E) from the local heads, not normalised; masks (J, P) and (I, W), True where
-    there is one; scales in logs. Returns (I texts, J images).
+    there is one; scales in logs. Returns (I texts, J images). A text of no words, or an image of no patches, has none:
+    NaN.
     """
     attention_scale, word_scale, pair_scale = (scale.exp() for scale in scales)
     affinity = torch.einsum("jpe,iwe->ijpw", patches, words)
@@ -195,31 +202,32 @@ def text_reconstruction_loss(model: ALTA, masked: TextTokens, labels: Tensor) ->
     """Cross-entropy on the masked tokens only; the vocabulary head runs on no other position."""
     hidden = masked.hidden[labels != -100]  # (M, D)
     if len(hidden) == 0:
-        return hidden.float().sum()  # zero, and still part of the graph
+        return model.text_encoder.predict_words(masked.hidden[:1, 0]).float().sum() * 0  # still part of the graph
     return F.cross_entropy(model.text_encoder.predict_words(hidden).float(), labels[labels != -100])
 
 
 def _read_texts(
-    model: ALTA, batch: TrainingBatch, weights: LossWeights, image: ImageTokens, context: Literal["cls", "patches"]
+    model: ALTA,
+    batch: TrainingBatch,
+    weights: LossWeights,
+    image: ImageTokens,
+    context: Literal["cls", "patches"],
+    apart: bool,
 ) -> tuple[TextTokens | None, TextTokens | None]:
-    """The reports as they are and masked, each None where no loss asks. Both run as one batch."""
-    plain = bool(weights.contrastive or weights.local_contrastive)
-    masked = bool(weights.text_reconstruction)
-    if not (plain or masked):
-        return None, None
-    ids, told = [], []
-    if plain:
-        ids.append(batch.input_ids)
-    if masked:
-        ids.append(batch.masked_input_ids)
-        seen = image.pooled() if context == "cls" else image.pooled_patches()
-        told.append(model.image_to_text(seen) * batch.present.any(1, keepdim=True))
-        if plain:
-            told.insert(0, torch.zeros_like(told[0]))
-    masks = batch.attention_mask.repeat(len(ids), 1)
-    tokens = model.text_encoder(torch.cat(ids), masks, torch.cat(told) if told else None)
-    parts = [TextTokens(hidden, batch.attention_mask) for hidden in tokens.hidden.split(len(batch.present))]
-    return parts[0] if plain else None, parts[-1] if masked else None
+    """The reports as they are and masked, each None where no loss asks. Both run as one batch but for ``apart``."""
+    read, mask = model.text_encoder, batch.attention_mask
+    wanted = bool(weights.contrastive or weights.local_contrastive)
+    if not weights.text_reconstruction:
+        return read(batch.input_ids, mask) if wanted else None, None
+    seen = image.pooled() if context == "cls" else image.pooled_patches()
+    told = model.image_to_text(seen) * batch.present.any(1, keepdim=True)  # (B, D)
+    if apart or not wanted:
+        plain = read(batch.input_ids, mask) if wanted else None
+        return plain, read(batch.masked_input_ids, mask, told)
+    ids = torch.cat([batch.input_ids, batch.masked_input_ids])
+    both = read(ids, mask.repeat(2, 1), torch.cat([torch.zeros_like(told), told]))
+    plain, masked = (TextTokens(hidden, mask) for hidden in both.hidden.chunk(2))
+    return plain, masked
 
 
 def _contrast_within(model: ALTA, report_key: Tensor | None) -> Contrast:
@@ -239,11 +247,17 @@ def _local_loss(model: ALTA, image: ImageTokens, text: TextTokens, group: int, r
     )
     groups = zip(*(part.split(group) for part in (patches, words, patch_mask, word_mask)), strict=True)
     keys = repeat(None) if report_key is None else report_key.split(group)
-    losses = [
-        local_contrastive_loss(local_similarity(p, w, pm, wm, scales), key)
-        for (p, w, pm, wm), key in zip(groups, keys, strict=False)  # without keys there is no end of them
-    ]
-    return torch.stack(losses).mean()
+    with _float32(patches):
+        losses = [
+            local_contrastive_loss(local_similarity(p, w, pm, wm, scales), key) * len(p)
+            for (p, w, pm, wm), key in zip(groups, keys, strict=False)  # without keys there is no end of them
+        ]
+    return torch.stack(losses).sum() / len(patches)  # a mean over studies: a last group may be smaller
+
+
+def _float32(x: Tensor) -> torch.autocast:
+    """Where autocast, if any, is off on the device of ``x``."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _symmetric_cross_entropy(logits: Tensor, key: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.alta import ALTA, TextTokens
+from model import losses as subject
 from model.losses import (
     Losses,
     LossWeights,
@@ -142,7 +143,7 @@ def test_masked_words_and_patches_have_no_influence_and_no_gradient() -> None:
 
 @pytest.mark.parametrize("rule", ["encoded", "ignored"])
 @pytest.mark.parametrize("group", [None, 2, 4])
-def test_local_loss_is_the_mean_over_groups_of_its_studies(rule: str, group: int | None) -> None:
+def test_local_loss_is_the_mean_over_studies_of_that_of_their_group(rule: str, group: int | None) -> None:
     model, data = tiny_model(rule), batch()
     scales = {name: getattr(model, name).detach() for name in (f"logit_scale_local{n}" for n in (1, 2, 3))}
     with torch.no_grad():
@@ -160,8 +161,8 @@ def test_local_loss_is_the_mean_over_groups_of_its_studies(rule: str, group: int
         for start in range(0, STUDIES, group or STUDIES):
             rows = range(start, min(start + (group or STUDIES), STUDIES))
             pairs = [[naive_alta.local_similarity(scales, patches[j], words[i]) for j in rows] for i in rows]
-            per_group.append(naive_alta.cross_entropies(torch.tensor(pairs)))
-    expected = value(torch.stack(per_group).mean())
+            per_group.append(naive_alta.cross_entropies(torch.tensor(pairs)) * len(rows))
+    expected = value(torch.stack(per_group).sum()) / STUDIES
     assert value(losses_of(model, data, group).local_contrastive) == pytest.approx(expected, rel=1e-4)
 
 
@@ -219,13 +220,41 @@ def test_text_loss_is_the_cross_entropy_of_masked_tokens_alone() -> None:
 
 
 def test_without_masked_tokens_the_text_loss_is_zero_and_has_a_gradient() -> None:
-    hidden = draw(2, 5, 24).requires_grad_()
-    loss = text_reconstruction_loss(tiny_model(), TextTokens(hidden, torch.ones(2, 5)), torch.full((2, 5), -100))
+    """Of the head too: processes average their gradients, so each has the same."""
+    hidden, model = draw(2, 5, 24).requires_grad_(), tiny_model()
+    loss = text_reconstruction_loss(model, TextTokens(hidden, torch.ones(2, 5)), torch.full((2, 5), -100))
     loss.backward()
-    assert value(loss) == 0 and hidden.grad is not None and not hidden.grad.any()
+    assert value(loss) == 0
+    for x in (hidden, *model.text_encoder.mlm_head.parameters()):
+        assert x.grad is not None and not x.grad.any()
 
 
 # All four
+
+
+def test_autocast_does_not_coarsen_the_contrastive_losses() -> None:
+    study, text = F.normalize(draw(5, 8), dim=1), F.normalize(draw(5, 8, seed=1), dim=1)
+    scale = torch.tensor(100.0).log()
+    expected = contrastive_loss(study, text, scale)
+    model, data = tiny_model(), batch()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert torch.equal(contrastive_loss(study, text, scale), expected)
+        image = model.image_encoder(data.images(model), data.present, data.noise)
+        words = model.text_encoder(data.input_ids, data.attention_mask)
+        local = subject._local_loss(model, image, words, STUDIES, None)
+        patches = model.image_encoder.local_projection_head(image.patches.flatten(1, 2)).float()
+        heard = model.text_encoder.local_projection_head(words.hidden[:, 1:]).float()
+    masks = image.present.repeat_interleave(image.patches.shape[2], 1), data.attention_mask[:, 1:].bool()
+    scales = model.logit_scale_local1, model.logit_scale_local2, model.logit_scale_local3
+    assert value(local) == pytest.approx(value(local_contrastive_loss(local_similarity(patches, heard, *masks, scales))))
+
+
+def test_reports_read_apart_have_the_losses_of_reports_read_together() -> None:
+    model, data = tiny_model(), batch()
+    with torch.no_grad():
+        apart = alta_losses(model, data, texts_apart=True).by_name()
+    expected = {name: value(loss) for name, loss in losses_of(model, data).by_name().items()}
+    assert {name: value(loss) for name, loss in apart.items()} == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_objective_is_the_sum_of_the_four() -> None:

@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.alta import ALTA
+from model.alta import ALTA, TextTokens
 from model.losses import LossWeights, TrainingBatch
 from model.training.config import OptimConfig, TrainConfig
 from model.training.distributed import World
 from model.training.objectives import choose_trainable
 from model.training.optimizer import make_optimizer, set_learning_rate
-from model.training.step import Update, split_batch
+from model.training.step import TrainingDiverged, Update, split_batch
 from tests.one_of_two import joined_batch
 from tests.tiny import TRANSFORM, tiny_config, tiny_model
 
@@ -61,6 +61,81 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(micro_batch: int, keys: 
             rounding = 1e-5 + 2e-5 * float(parameter.grad.abs().max())  # of float32, of its largest entry
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=rounding, msg=name)
     assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_local_loss_of_a_group_that_is_not_full_weighs_what_it_does_in_the_whole() -> None:
+    data = split_batch(joined_batch(9), 7)[0]
+    for name, (whole, parts) in _gradients_of_both(data, local_group=4, micro_batch=4).items():
+        torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def _gradients_of_both(
+    data: TrainingBatch, local_group: int, micro_batch: int
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Of the whole batch and of its parts, by parameter."""
+    whole, _, _ = updated(config(0, local_group=local_group), data)
+    parts, _, _ = updated(config(micro_batch, local_group=local_group), data)
+    pairs = zip(whole.named_parameters(), parts.parameters(), strict=True)
+    return {name: (p.grad, q.grad) for (name, p), q in pairs if p.grad is not None and q.grad is not None}
+
+
+def test_dropout_draws_the_same_in_both_passes_over_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the gradient that the first pass finds belongs to other embeddings than those it is carried back from."""
+    settings = config(4)
+    model = ALTA(replace(tiny_config(dropout=0.3), absent_slots="ignored"))
+    update = Update(model, make_optimizer(model, settings.optim), settings, World())
+    seen: list[torch.Tensor] = []
+    embed = model.text_encoder.embed_text
+
+    def watched(tokens: TextTokens) -> torch.Tensor:
+        seen.append(embed(tokens))
+        return seen[-1]
+
+    monkeypatch.setattr(model.text_encoder, "embed_text", watched)
+    model.train()
+    update.backward(batch(), seed=5)
+    first, second = seen[:2], seen[2:]
+    assert len(second) == 2
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one, other.detach(), rtol=0, atol=0)
+
+
+def poisoned(model: ALTA, update: Update, times: int) -> None:
+    """Let the next gradients hold an infinity, though the losses are numbers."""
+    backward = update.backward
+
+    def with_infinity(data: TrainingBatch, seed: int) -> dict[str, float]:
+        nonlocal times
+        values = backward(data, seed)
+        if times:
+            times -= 1
+            assert model.logit_scale.grad is not None
+            model.logit_scale.grad += torch.inf
+        return values
+
+    update.backward = with_infinity  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gradient_that_is_no_number_stops_the_run_before_a_weight_changes(precision: str) -> None:
+    model, update, _ = updated(config(0, precision), batch())
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    poisoned(model, update, 1)
+    with pytest.raises(TrainingDiverged, match="norm of their gradient is (inf|nan)"):
+        update(batch(), seed=6)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_float16_passes_over_a_gradient_that_overflows_and_stops_when_all_do() -> None:
+    model, update, _ = updated(config(0, "float16"), batch())
+    before, scale = model.logit_scale.detach().clone(), update.scaler.get_scale()
+    poisoned(model, update, 1)
+    update(batch(), seed=6)
+    assert torch.equal(model.logit_scale, before) and update.scaler.get_scale() == scale / 2
+    poisoned(model, update, 1000)
+    with pytest.raises(TrainingDiverged, match="norm of their gradient is"):
+        for seed in range(40):
+            update(batch(), seed)
 
 
 def test_the_contrastive_loss_of_parts_is_not_the_mean_of_theirs() -> None:

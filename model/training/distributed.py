@@ -46,15 +46,24 @@ class World:
         shares = own * self.size / total.clamp(min=1)
         return dict(zip(counts, shares.tolist(), strict=True))
 
+    def mean(self, values: Tensor) -> Tensor:
+        """Of all processes, in each; any shape."""
+        if self.size > 1:
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Gradients of the mean loss in all processes. What a process alone has no gradient for counts as zero there:
+        which parts of a model a batch reaches depends on its studies."""
         if self.size == 1:
             return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        flat /= self.size
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        known = list(parameters)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in known]
+        flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+        reached = self.mean(torch.tensor([float(p.grad is not None) for p in known], device=self.device)).tolist()
+        for parameter, part, some in zip(known, flat.split([p.numel() for p in known]), reached, strict=True):
+            parameter.grad = part.view_as(parameter) if some else None
 
     def wait(self) -> None:
         if self.size > 1:

@@ -47,43 +47,48 @@ class Update:
         self.world = world
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "float16")
         self.learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._contrastive = 0.0  # of the last whole batch
+        self._contrastive = torch.zeros(())  # of the last whole batch
 
     def __call__(self, batch: TrainingBatch, seed: int) -> dict[str, float]:
-        """The losses, their sum and the gradient norm before clipping. Raises TrainingDiverged, and then has changed
-        nothing."""
+        """The losses of all processes, their sum and the gradient norm before clipping. Raises TrainingDiverged, in every
+        process alike, and then has changed no weight."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         values = self.backward(batch, seed)
-        if not all(map(math.isfinite, values.values())):
-            raise TrainingDiverged(f"The losses are {values}.")
         self.world.average_gradients(self.learned)
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.learned, self.config.optim.clip_norm)
+        norm = float(nn.utils.clip_grad_norm_(self.learned, self.config.optim.clip_norm))
+        if not all(map(math.isfinite, values.values())):
+            raise TrainingDiverged(f"The losses are {values}.")
+        # Scaled float16 gradients may overflow; the scale is then halved. The scale of other types is 1.
+        if not math.isfinite(norm) and self.scaler.get_scale() <= 1:
+            raise TrainingDiverged(f"The losses are {values}, but the norm of their gradient is {norm}.")
         self.scaler.step(self.optimizer)  # passed over where float16 gradients overflowed
         self.scaler.update()
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
-        return {**values, "grad_norm": round(float(norm), 4)}
+        return {**values, "grad_norm": round(norm, 4)}
 
     def backward(self, batch: TrainingBatch, seed: int) -> dict[str, float]:
-        """Add the gradient of the whole batch, times the scale of float16; the losses and their weighted sum."""
+        """Add the gradient of the whole batch, times the scale of float16; the losses and their weighted sum, those of
+        all processes."""
         size = self.config.optim.micro_batch or len(batch.present)
         parts = split_batch(batch, size)
         whole = item_counts(batch)
         totals = self.world.shares_of_mean(whole)
         contrasts = self._contrasts(parts, batch.report_key, seed)
-        values: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         for number, (part, contrast) in enumerate(zip(parts, contrasts, strict=True)):
             torch.manual_seed(seed + number)  # dropout, the same in both passes
-            losses = self._forward(part, self.config.losses, contrast)
-            own = {name: count / max(whole[name], 1) for name, count in item_counts(part).items()}
-            total = losses.total(self.config.losses, {name: totals[name] * share for name, share in own.items()})
+            losses = self._forward(part, self.config.losses, contrast, texts_apart=len(parts) > 1)
+            shares = {name: totals[name] * count / max(whole[name], 1) for name, count in item_counts(part).items()}
+            total = losses.total(self.config.losses, shares)
             self.scaler.scale(total).backward()
             for name, value in losses.by_name().items():
-                values[name] = values.get(name, 0.0) + float(value.detach()) * own.get(name, 0.0)
-        if self.config.losses.contrastive:
-            values["contrastive"] = self._contrastive
+                own = self._contrastive if name == "contrastive" else value.detach().float() * shares[name]
+                sums[name] = own if name == "contrastive" or name not in sums else sums[name] + own
+        means = self.world.mean(torch.stack(list(sums.values())))  # read once: a GPU is not waited for before
+        values = dict(zip(sums, means.tolist(), strict=True))
         weighted = {name: getattr(self.config.losses, name) * value for name, value in values.items()}
         return {**{name: round(value, 5) for name, value in values.items()}, "total": round(sum(weighted.values()), 5)}
 
@@ -100,7 +105,7 @@ class Update:
         for number, part in enumerate(parts):
             torch.manual_seed(seed + number)
             with torch.no_grad():
-                losses = self._forward(part, only, lambda study, text: study.sum())
+                losses = self._forward(part, only, lambda study, text: study.sum(), texts_apart=True)
             assert losses.study_embedding is not None and losses.text_embedding is not None
             pairs.append((losses.study_embedding, losses.text_embedding))
         study, text = (torch.cat(side).float().requires_grad_() for side in zip(*pairs, strict=True))
@@ -118,11 +123,15 @@ class Update:
         keys = None if key is None else self.world.gather(key)
         studies, texts = self.world.gather(study.float()), self.world.gather(text.float())
         loss = contrastive_loss(studies, texts, self.model.logit_scale, keys)
-        self._contrastive = float(loss.detach())
+        self._contrastive = loss.detach()
         return loss
 
     def _forward(
-        self, batch: TrainingBatch, weights: LossWeights, contrast: Callable[[Tensor, Tensor], Tensor]
+        self,
+        batch: TrainingBatch,
+        weights: LossWeights,
+        contrast: Callable[[Tensor, Tensor], Tensor],
+        texts_apart: bool,
     ) -> Losses:
         # On a CPU the backward pass of fused attention is several times slower than plain matrix products.
         kernels = [SDPBackend.MATH] if self.world.device.type == "cpu" else list(_FUSED)
@@ -134,6 +143,7 @@ class Update:
                 self.config.optim.local_group,
                 contrast,
                 OBJECTIVES[self.config.objective].context,
+                texts_apart,
             )
 
 

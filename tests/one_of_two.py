@@ -7,9 +7,13 @@ from pathlib import Path
 import torch
 
 from model.losses import LossWeights, TrainingBatch, alta_losses, contrastive_loss
+from model.training.config import OptimConfig, TrainConfig
 from model.training.distributed import World, join_world
+from model.training.objectives import choose_trainable
+from model.training.optimizer import make_optimizer
+from model.training.step import TrainingDiverged, Update
 
-from .tiny import tiny_model
+from .tiny import TRANSFORM, tiny_model
 
 LOCAL_WEIGHT = 0.5
 
@@ -52,9 +56,48 @@ def gradients(batch: TrainingBatch, world: World, local_group: int) -> dict[str,
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def losses(batch: TrainingBatch, world: World) -> dict[str, float]:
+    """Of one step, as the log has them."""
+    return _update(world)(batch, seed=1)
+
+
+def _update(world: World) -> Update:
+    model = tiny_model()
+    choose_trainable(model, "alta", everything=True)
+    optim = OptimConfig(batch=6, local_group=3, trainable="all", clip_norm=1e9)
+    config = TrainConfig("two", optim=optim, model=model.config, transform=TRANSFORM)
+    return Update(model, make_optimizer(model, config.optim), config, world)
+
+
+def _stopped_by(batch: TrainingBatch, world: World) -> str:
+    """What a process is told where an image of the other has no numbers."""
+    if not world.leads:
+        batch = replace(batch, target=batch.target * torch.nan)
+    try:
+        losses(batch, world)
+    except TrainingDiverged as error:
+        return error.message
+    return ""
+
+
+def _partly_reached(world: World) -> list[torch.Tensor | None]:
+    """Averaged gradients of what both processes, the second alone, and none of them has one for."""
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    parameters[0].grad = torch.full((2,), 1.0 + world.rank)
+    parameters[1].grad = None if world.leads else torch.full((2,), 4.0)
+    world.average_gradients(parameters)
+    return [parameter.grad for parameter in parameters]
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     world = join_world()
     share = rows_of(joined_batch(), world.share(torch.arange(6)))
-    torch.save(gradients(share, world, local_group=3), Path(sys.argv[1]) / f"{world.rank}.pt")
+    found = {
+        "gradients": gradients(share, world, local_group=3),
+        "losses": losses(share, world),
+        "partly reached": _partly_reached(world),
+        "stopped by": _stopped_by(share, world),
+    }
+    torch.save(found, Path(sys.argv[1]) / f"{world.rank}.pt")
     world.wait()

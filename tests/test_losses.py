@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.alta import ALTA, TextTokens
 from model import losses as subject
+from model.alta import ALTA, TextTokens
 from model.losses import (
     Losses,
     LossWeights,
@@ -246,7 +246,9 @@ def test_autocast_does_not_coarsen_the_contrastive_losses() -> None:
         heard = model.text_encoder.local_projection_head(words.hidden[:, 1:]).float()
     masks = image.present.repeat_interleave(image.patches.shape[2], 1), data.attention_mask[:, 1:].bool()
     scales = model.logit_scale_local1, model.logit_scale_local2, model.logit_scale_local3
-    assert value(local) == pytest.approx(value(local_contrastive_loss(local_similarity(patches, heard, *masks, scales))))
+    assert value(local) == pytest.approx(
+        value(local_contrastive_loss(local_similarity(patches, heard, *masks, scales)))
+    )
 
 
 def test_reports_read_apart_have_the_losses_of_reports_read_together() -> None:

@@ -121,7 +121,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_a_weight_changes(prec
     model, update, _ = updated(config(0, precision), batch())
     before = [parameter.detach().clone() for parameter in model.parameters()]
     poisoned(model, update, 1)
-    with pytest.raises(TrainingDiverged, match="norm of their gradient is (inf|nan)"):
+    with pytest.raises(TrainingDiverged, match=r"norm of their gradient is (inf|nan)"):
         update(batch(), seed=6)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
@@ -133,9 +133,10 @@ def test_float16_passes_over_a_gradient_that_overflows_and_stops_when_all_do() -
     update(batch(), seed=6)
     assert torch.equal(model.logit_scale, before) and update.scaler.get_scale() == scale / 2
     poisoned(model, update, 1000)
+    while update.scaler.get_scale() > 1:
+        update(batch(), seed=6)
     with pytest.raises(TrainingDiverged, match="norm of their gradient is"):
-        for seed in range(40):
-            update(batch(), seed)
+        update(batch(), seed=6)
 
 
 def test_the_contrastive_loss_of_parts_is_not_the_mean_of_theirs() -> None:

@@ -50,8 +50,8 @@ class Update:
         self._contrastive = torch.zeros(())  # of the last whole batch
 
     def __call__(self, batch: TrainingBatch, seed: int) -> dict[str, float]:
-        """The losses of all processes, their sum and the gradient norm before clipping. Raises TrainingDiverged, in every
-        process alike, and then has changed no weight."""
+        """The losses of all processes, their sum and the gradient norm before clipping. Raises TrainingDiverged, in all
+        processes alike, and then has changed no weight."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         values = self.backward(batch, seed)

@@ -8,10 +8,11 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "Provenance",
     "load_checkpoint",
+    "opened_whole",
     "parse_architecture",
     "read_architecture",
     "read_fingerprint",
@@ -179,9 +181,20 @@ def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
 
 def write_whole(path: Path, content: bytes) -> None:
     """The file appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as stream:
+    with opened_whole(path) as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+
+
+@contextmanager
+def opened_whole(path: Path) -> Iterator[BinaryIO]:
+    """To write to: the file appears whole when all went well, and else stays as it was, and nothing is left behind."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -98,6 +98,7 @@ if __name__ == "__main__":
         "losses": losses(share, world),
         "partly reached": _partly_reached(world),
         "stopped by": _stopped_by(share, world),
+        "patience": world.waiting._get_backend(torch.device("cpu")).options._timeout.total_seconds(),
     }
     torch.save(found, Path(sys.argv[1]) / f"{world.rank}.pt")
     world.wait()

@@ -59,3 +59,7 @@ def test_what_a_process_has_no_gradient_for_counts_as_zero_there(found: list[dic
 def test_a_loss_that_is_no_number_in_one_process_stops_both(found: list[dict[str, Any]]) -> None:
     assert found[0]["stopped by"] == found[1]["stopped by"]
     assert "'image_reconstruction': nan" in found[0]["stopped by"]
+
+
+def test_processes_wait_for_the_first_as_long_as_decoding_a_large_table_takes(found: list[dict[str, Any]]) -> None:
+    assert all(own["patience"] >= 24 * 3600 for own in found)

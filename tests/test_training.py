@@ -84,6 +84,23 @@ def test_what_is_not_written_has_its_default(tmp_path: Path) -> None:
         ('name = "x"\nmodel = "big"', "model: expected a table"),
         ('name = "x"\n[model]\ntext = 1', r"model\.text: expected a table"),
         ('name = "x"\n[data]\nstudies = 8', r"optim\.batch is 96, data\.studies 8"),
+        ('name = "x"\nobjective = "clip"\n[optim]\nsteps = 0', r"optim\.steps is 0; expected at least 1"),
+        ('name = "x"\nobjective = "clip"\n[validation]\nevery = 0', r"validation\.every is 0; expected at least 1"),
+        ('name = "x"\nobjective = "clip"\n[optim]\nmicro_batch = -24', r"optim\.micro_batch is -24"),
+        ('name = "x"\nobjective = "mrm"\n[model.image]\nmask_ratio = 1.0', r"model\.image\.mask_ratio is 1\.0"),
+        (
+            'name = "x"\nobjective = "clip"\n[optim]\nhorizon = 100',
+            r"horizon is 100, .* rise again",
+        ),
+        ('name = "x"\nobjective = "clip"\n[model.text]\npositions = 100', r"context_length is 128, .*positions 100"),
+        (
+            'name = "x"\nobjective = "clip"\n[data]\nnew_tokens = 9',
+            r"new_tokens extends the vocabulary of a check",
+        ),
+        (
+            'name = "x"\nobjective = "mrm"\n[validation]\nselect = "recall_at_10"',
+            r"select is recall_at_10, which",
+        ),
         ('name = "x"\n[transform]\ncrop = 160', r"transform\.crop is 160 px, model\.image\.size 224"),
         ('name = "x"\nname = "y"', "not TOML"),
     ],
@@ -459,9 +476,9 @@ def test_resuming_a_finished_run_changes_nothing(unbroken: Path, cache: Path, tm
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
-def test_without_resume_a_run_starts_anew(unbroken: Path, cache: Path, tmp_path: Path) -> None:
+def test_an_overwriting_run_starts_anew(unbroken: Path, cache: Path, tmp_path: Path) -> None:
     train(replace(CONFIG, seed=5), tmp_path, cache, workers=1)
-    train(CONFIG, tmp_path, cache, workers=1)
+    train(CONFIG, tmp_path, cache, workers=1, overwrite=True)
     assert alike(tmp_path, unbroken)
     assert without_times(journal(tmp_path)) == without_times(journal(unbroken))
 

@@ -118,7 +118,8 @@ class TrainConfig:
 
     @property
     def selection(self) -> str:
-        return self.validation.select or OBJECTIVES[self.objective].select
+        """Without a contrastive loss there is nothing to retrieve by."""
+        return self.validation.select or (OBJECTIVES[self.objective].select if self.losses.contrastive else "loss")
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -211,6 +212,37 @@ def _problem(config: TrainConfig) -> str:
         return "losses: every weight is 0; nothing would be learned."
     if config.losses.contrastive and optim.batch < 2:
         return "optim.batch is 1; contrastive learning needs at least two studies."
+    if config.selection != "loss" and not config.losses.contrastive:
+        return f"validation.select is {config.selection}, which needs losses.contrastive; expected loss."
+    if data.new_tokens and not base.checkpoint:
+        return "data.new_tokens extends the vocabulary of a checkpoint; name one in base.checkpoint, or leave it out."
+    return _impossible_number(config)
+
+
+def _impossible_number(config: TrainConfig) -> str:
+    data, optim, image, text = config.data, config.optim, config.model.image, config.model.text
+    for name, value, least in (
+        ("optim.batch", optim.batch, 1),
+        ("optim.micro_batch", optim.micro_batch, 0),
+        ("optim.steps", optim.steps, 1),
+        ("optim.warmup_steps", optim.warmup_steps, 0),
+        ("optim.local_group", optim.local_group, 1),
+        ("optim.lora_rank", optim.lora_rank, 1),
+        ("validation.every", config.validation.every, 1),
+        ("data.validation_studies", data.validation_studies, 1),
+    ):
+        if value < least:
+            return f"{name} is {value}; expected at least {least}."
+    for name, share in (("model.image.mask_ratio", image.mask_ratio), ("model.text.mask_ratio", text.mask_ratio)):
+        if not 0 <= share < 1:
+            return f"{name} is {share}; expected 0 to less than 1."
+    if optim.horizon and optim.horizon < optim.steps:
+        return f"optim.horizon is {optim.horizon}, optim.steps {optim.steps}; the rate would rise again after it."
+    if text.context_length > text.positions:
+        return (
+            f"model.text.context_length is {text.context_length}, model.text.positions {text.positions}; a report"
+            " cannot have more tokens than there are positions."
+        )
     return ""
 
 

@@ -7,13 +7,18 @@ gradients; gradients are averaged before the update, so the processes stay alike
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..errors import InputError
+
 __all__ = ["World", "join_world"]
+
+PATIENCE = timedelta(days=7)  # for what rank 0 does alone; NCCL's own patience is ten minutes
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    waiting: Any = None  # the process group of ``wait``
 
     @property
     def leads(self) -> bool:
@@ -66,20 +72,24 @@ class World:
             parameter.grad = part.view_as(parameter) if some else None
 
     def wait(self) -> None:
+        """Until all processes are here, be it days: decoding the pictures of a large table takes hours."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.waiting)
 
 
 def join_world(device: str = "auto") -> World:
     """The world that ``torchrun`` describes in the environment, joined over NCCL or gloo; else a world of one.
 
-    device: "auto" (a GPU a process where there are any), "cpu" or "cuda".
+    device: "auto" (a GPU a process where there are any), "cpu" or "cuda". Raises InputError where it is not there.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    chosen = torch.device(device)
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device is {device!r}; expected auto, cpu or cuda.")
+    number, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if device == "cuda" and number >= found:
+        raise InputError(f"Process {number} of this machine needs a GPU of its own; {found} found. Start as many.")
+    chosen = torch.device("cuda", number) if device == "cuda" else torch.device("cpu")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -87,7 +97,7 @@ def join_world(device: str = "auto") -> World:
         return World(device=chosen)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    return World(dist.get_rank(), size, chosen)
+    return World(dist.get_rank(), size, chosen, dist.new_group(backend="gloo", timeout=PATIENCE))
 
 
 class _Gather(torch.autograd.Function):

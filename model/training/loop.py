@@ -6,10 +6,11 @@ and a run that was killed ends as one that was not.
 
 import hashlib
 import json
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from ..alta import ALTA
 from ..checkpoint import Provenance, save_checkpoint, write_whole
+from ..errors import AltaError
 from ..losses import TrainingBatch
 from ..text import ReportTokenizer
 from .adapters import export_adapters
@@ -31,16 +33,23 @@ from .lora import merged_parameters
 from .objectives import OBJECTIVES
 from .optimizer import make_optimizer, set_learning_rate
 from .start import build_model, write_vocabulary
-from .state import STATE, RunState, keep_state, restore_state
+from .state import RECORD, STATE, RunState, check_output, clear_output, keep_state, restore_state
 from .step import TrainingDiverged, Update
 from .studies import TrainingStudies
-from .validation import better, validate
+from .validation import FEWEST, better, scored_findings, validate
 
-__all__ = ["train"]
+__all__ = ["NotWritten", "train"]
 
 LOG_EVERY = 50  # steps
+AHEAD = 2  # batches that are made while a step runs
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+class NotWritten(AltaError):
+    """The disk is full, or gone."""
+
+    slug = "not-written"
 
 
 def train(
@@ -51,33 +60,38 @@ def train(
     progress: Progress = lambda stage, done, total: None,
     resume: bool = False,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> RunState:
     """Read or render the studies, settle the vocabulary, train, and write the best checkpoint into ``output``.
 
     ``log.jsonl`` there gets one line of losses every fifty steps and one of figures with every validation;
     ``training.json`` says what the run was; ``adapters/`` holds what an adapting run has learned, alone. ``resume``
-    continues an interrupted run of the same configuration from its last validation.
+    continues an interrupted run of the same configuration and table from its last validation, or begins where there is
+    none. ``overwrite``: encoders of another run in ``output`` are replaced.
 
-    Raises TrainingConfigError, TrainingDiverged with the studies of the batch, CheckpointError of the base.
+    Raises TrainingConfigError, TrainingDiverged with the studies of the batch, NotWritten, CheckpointError of the base.
     """
     world = join_world(device)
     _check_shares(config, world)
+    check_output(output, config, resume, overwrite)
     output.mkdir(parents=True, exist_ok=True)
     going_on = resume and (output / STATE).exists()
     if not world.leads:
         world.wait()  # until rank 0 has made the cache and the vocabulary
+    table_sha256 = _sha256(config.data.table)
     studies, validation = load_training(config, cache, workers, progress)
+    _check_selection(config, validation)
     if world.leads:
         if not going_on:
-            (output / STATE).unlink(missing_ok=True)
+            clear_output(output)
             write_vocabulary(config, [studies.body(row) for row in range(len(studies))], output)
         world.wait()
     tokenizer = ReportTokenizer(output / "vocab.txt", config.model.text.context_length)
     config, model = build_model(config, tokenizer)
     model.to(world.device)
     update = Update(model, make_optimizer(model, config.optim), config, world)
-    state = restore_state(output, model, update, config) if going_on else RunState()
-    run = _Run(config, output, model, tokenizer, update, validation, state, world)
+    state = restore_state(output, model, update, config, table_sha256) if going_on else RunState()
+    run = _Run(config, output, model, tokenizer, update, validation, state, world, table_sha256)
     run.go(studies, progress)
     return state
 
@@ -95,9 +109,11 @@ class _Run:
         validation: TrainingStudies,
         state: RunState,
         world: World,
+        table_sha256: str | None,
     ) -> None:
         self.config, self.output, self.model, self.tokenizer = config, output, model, tokenizer
         self.update, self.validation, self.state, self.world = update, validation, state, world
+        self.table_sha256 = table_sha256
 
     def go(self, studies: TrainingStudies, progress: Progress) -> None:
         config, state, world = self.config, self.state, self.world
@@ -125,20 +141,34 @@ class _Run:
                 last = state.done == config.optim.steps
                 if state.done % LOG_EVERY == 0 or last:
                     rate = self.update.optimizer.param_groups[0]["lr"]
-                    journal.write({"step": state.done, "seconds": state.seconds, "learning_rate": rate, **values})
-                if world.leads and (state.done % config.validation.every == 0 or last):
-                    self._validate(journal)
+                    with self._writing():
+                        journal.write({"step": state.done, "seconds": state.seconds, "learning_rate": rate, **values})
+                if state.done % config.validation.every == 0 or last:
+                    if world.leads:
+                        self._validate(journal)
+                    world.wait()  # else the others would meet the limit of a step's collectives
 
     def _validate(self, journal: Journal) -> None:
         """Figures into the journal, the checkpoint if it is the best, and the state to resume from, in this order:
         killed in between, the resumed run does it again."""
         config, state = self.config, self.state
         figures = validate(self.model, self.validation, self.tokenizer, config, self.world.device)
-        if better(figures, state.best, config.selection):
-            state.best, state.best_step = figures, state.done
-            self._save()
-        journal.write({"step": state.done, "validation": figures})
-        keep_state(self.output, state, self.model, self.update, config)
+        with self._writing():
+            if better(figures, state.best, config.selection):
+                state.best, state.best_step = figures, state.done
+                self._save()
+            journal.write({"step": state.done, "validation": figures})
+            keep_state(self.output, state, self.model, self.update, config, self.table_sha256)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NotWritten(
+                f"{self.output} cannot be written at step {self.state.done}: {error}. The files there are whole, of"
+                " this step or of an earlier one. Make room and go on with --resume."
+            ) from error
 
     def _save(self) -> None:
         config = self.config
@@ -154,7 +184,7 @@ class _Run:
             "step": self.state.best_step,
             "validation": self.state.best,
             "table": config.data.table,
-            "table_sha256": _sha256(config.data.table),
+            "table_sha256": self.table_sha256,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "trainable": sum(p.numel() for p in self.update.learned),
             "config": asdict(config),
@@ -162,13 +192,21 @@ class _Run:
         written = (json.dumps(record, indent=2) + "\n").encode()
         if OBJECTIVES[config.objective].needs_base and config.optim.trainable == "objective":
             export_adapters(self.output / "adapters", self.model, self.tokenizer, config.transform, provenance, written)
-        write_whole(self.output / "training.json", written)
+        write_whole(self.output / RECORD, written)
 
 
 def _check_shares(config: TrainConfig, world: World) -> None:
     if config.optim.batch % world.size:
         raise TrainingConfigError(
             f"optim.batch is {config.optim.batch} for {world.size} processes; it must be a multiple of their number."
+        )
+
+
+def _check_selection(config: TrainConfig, validation: TrainingStudies) -> None:
+    if config.selection == "zero_shot_auroc" and not scored_findings(validation):
+        raise TrainingConfigError(
+            f"validation.select is zero_shot_auroc, but no finding is known of {FEWEST} validation studies and known"
+            f" not to be there of {FEWEST} others. Label more, or select by recall_at_10."
         )
 
 
@@ -204,21 +242,15 @@ def _rows(config: TrainConfig, studies: int) -> Iterator[np.ndarray]:
 def _prefetched(
     maker: BatchMaker, config: TrainConfig, studies: int, world: World, first: int
 ) -> Iterator[tuple[np.ndarray, TrainingBatch]]:
-    """Rows and batches of this process, made by one thread ahead of the step that uses them; an error there is raised
-    here."""
-    ready: queue.Queue[tuple[np.ndarray, TrainingBatch] | BaseException | None] = queue.Queue(maxsize=2)
-
-    def make() -> None:
-        try:
-            for step, rows in islice(enumerate(_rows(config, studies)), first, None):
-                own = world.share(rows)
-                ready.put((own, maker(own, _seed(config, step, world), config.data.augmentation)))
-            ready.put(None)
-        except BaseException as error:
-            ready.put(error)
-
-    threading.Thread(target=make, daemon=True).start()
-    while (item := ready.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+    """Rows of every batch, and this process's share of it, made by one thread ahead of the step that uses it; an error
+    there is raised here."""
+    with ThreadPoolExecutor(1) as thread:
+        ahead: deque[tuple[np.ndarray, Future[TrainingBatch]]] = deque()
+        for step, rows in islice(enumerate(_rows(config, studies)), first, None):
+            seed = _seed(config, step, world)
+            ahead.append((rows, thread.submit(maker, world.share(rows), seed, config.data.augmentation)))
+            if len(ahead) > AHEAD:
+                rows, batch = ahead.popleft()
+                yield rows, batch.result()
+        for rows, batch in ahead:
+            yield rows, batch.result()

@@ -1,5 +1,7 @@
 """Figures on held-out patients while a run goes on: they choose the checkpoint that is written."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from .objectives import OBJECTIVES
 from .step import autocast
 from .studies import TrainingStudies
 
-__all__ = ["better", "validate"]
+__all__ = ["FEWEST", "better", "scored_findings", "validate"]
 
 CHUNK = 50  # studies at once
 FEWEST = 5  # studies with and without a finding, for its AUROC to count
@@ -28,11 +30,10 @@ def better(figures: dict[str, float], best: dict[str, float] | None, select: str
     """
     if best is None:
         return True
-    if select not in figures:
-        return False
-    if select not in best:
-        return True
-    return figures[select] < best[select] if select == "loss" else figures[select] > best[select]
+    value, standing = figures.get(select, math.nan), best.get(select, math.nan)
+    if not (math.isfinite(value) and math.isfinite(standing)):
+        return math.isfinite(value)
+    return value < standing if select == "loss" else value > standing
 
 
 @torch.inference_mode()
@@ -85,10 +86,8 @@ def _zero_shot(
     """Mean over the findings of which enough studies are known to have and not to have them; None without any."""
     known = np.array([labels is not None for labels in studies.labels], bool)
     areas = []
-    for name, prompts in PROMPT_SETS.items():
-        positive = np.array([_has(labels, name) for labels in studies.labels])[known]
-        if min(positive.sum(), (~positive).sum()) < FEWEST:
-            continue
+    for name, positive in scored_findings(studies).items():
+        prompts = PROMPT_SETS[name]
         with autocast(device, config.precision):
             sides = [_direction(model, tokenizer, side, device) for side in (prompts.positive, prompts.negative)]
         scores = (images[torch.from_numpy(known)] @ (sides[0] - sides[1])).numpy()
@@ -96,8 +95,16 @@ def _zero_shot(
     return float(np.mean(areas)) if areas else None
 
 
-def _has(labels: frozenset[str] | None, name: str) -> bool:
-    return labels is not None and (not labels if name == "No Finding" else name in labels)
+def scored_findings(studies: TrainingStudies) -> dict[str, np.ndarray]:
+    """Of the findings that enough studies are known to have and not to have: bool, of the studies whose findings are
+    known."""
+    known = [labels for labels in studies.labels if labels is not None]
+    has = {name: np.array([_has(labels, name) for labels in known], bool) for name in PROMPT_SETS}
+    return {name: found for name, found in has.items() if min(found.sum(), (~found).sum()) >= FEWEST}
+
+
+def _has(labels: frozenset[str], name: str) -> bool:
+    return not labels if name == "No Finding" else name in labels
 
 
 def _direction(model: ALTA, tokenizer: ReportTokenizer, prompts: tuple[str, ...], device: torch.device) -> Tensor:

@@ -1,13 +1,15 @@
 """``alta train`` and ``alta simulate``."""
 
 import os
+import signal
 from contextlib import nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
-from model.errors import InputError
+from model.errors import AltaError, InputError
 
 from .console import console, progress_bar, staged_progress
 from .estimate import Machine, print_estimate
@@ -23,7 +25,12 @@ def train(
     output: Annotated[Path | None, typer.Option(help="Folder that receives the checkpoint and log.jsonl.")] = None,
     cache: Annotated[Path, typer.Option(help="Folder of decoded pictures, kept between runs.")] = Path("runs/cache"),
     workers: Annotated[int, typer.Option(help="Processes that decode or render.")] = CORES,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, or begin where there is none.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the encoders of another run in the output folder.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto (a GPU a process where there are any), cpu or cuda.")] = "auto",
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Print what the run costs; train nothing.", rich_help_panel=ESTIMATE)
@@ -63,8 +70,12 @@ def train(
     from model.training import train as run
 
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-    with staged_progress() if leads else nullcontext(lambda stage, done, total: None) as progress:
-        state = run(read_config(config), output, cache, workers, progress, resume, device)
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's; stopped as by Ctrl-C
+    try:
+        with staged_progress() if leads else nullcontext(lambda stage, done, total: None) as progress:
+            state = run(read_config(config), output, cache, workers, progress, resume, device, overwrite)
+    except KeyboardInterrupt:
+        raise Interrupted(f"Stopped. With --resume the run goes on from its last validation; see {output}.") from None
     if leads:
         figures = ", ".join(f"{name} {value}" for name, value in (state.best or {}).items())
         console.print(
@@ -72,6 +83,14 @@ def train(
             f" {output / 'log.jsonl'}. Next: ALTA_MODEL_PATH={output} alta embed",
             markup=False,
         )
+
+
+class Interrupted(AltaError):
+    slug = "interrupted"
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def simulate(

@@ -36,7 +36,7 @@ from model.training.studies import TrainingStudies
 
 CONFIG = Path("configs/claims.toml")
 CACHE = Path("runs/cache")
-STEPS = 500  # of every adaptation
+STEPS = 300  # of every adaptation
 LOCAL_WEIGHT = 0.05  # from so small a base the local loss's gradient still drowns the others
 UNSEEN = (3000, 1000)  # seed and studies of the cohort that judges
 LEARNING_RATES = (4e-3, 1.2e-2)  # tried for each objective on the first seed's validation patients

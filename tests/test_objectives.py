@@ -19,13 +19,16 @@ from model.encoder import StudyImages
 from model.errors import CheckpointError
 from model.losses import LossWeights
 from model.simulation import simulate_studies
-from model.training import TrainConfig, TrainingConfigError, loop, train
+from model.text import ReportTokenizer
+from model.training import TrainConfig, TrainingConfigError, loop, read_config, train
 from model.training.adapters import apply_adapters
 from model.training.config import BaseConfig, DataConfig, OptimConfig, ValidationConfig
 from model.training.load import load_training
 from model.training.objectives import OBJECTIVES, ObjectiveName, trainable_names
+from model.training.start import load_base
 from model.training.step import TrainingDiverged, Update
 from model.training.tables import StudyRow, write_table
+from tests.test_published import mrm_parameters, write_bert
 from tests.tiny import PROVENANCE, TRANSFORM, VOCABULARY, tiny_config, tiny_images, tiny_model
 
 
@@ -187,6 +190,96 @@ def test_adapters_are_refused_over_another_base(configure: Configure, cache: Pat
         apply_adapters(tmp_path / "run" / "adapters", BaseConfig(checkpoint=str(tmp_path / "other")), tmp_path / "x")
     with pytest.raises(CheckpointError, match=r"no adapters\.json"):
         apply_adapters(tmp_path / "other", BaseConfig(checkpoint=str(tmp_path / "other")), tmp_path / "x")
+
+
+# From the published files
+
+PUBLISHED_RUN = """
+name = "published"
+objective = "{objective}"
+[base]
+mrm = "MRM.pth"
+cxr_bert = "cxr_bert"
+[data]
+studies = 4
+validation_studies = 4
+[optim]
+batch = 4
+micro_batch = 2
+local_group = 2
+steps = 2
+warmup_steps = 1
+base_learning_rate = 0.3
+lora_rank = 2
+[model]
+embedding = 8
+[model.image]
+size = 32
+patch = 8
+width = 16
+depth = 2
+heads = 2
+decoder_width = 8
+decoder_depth = 1
+decoder_heads = 2
+[model.text]
+vocabulary = {vocabulary}
+width = 24
+depth = 2
+heads = 2
+intermediate = 32
+positions = 40
+context_length = 24
+[transform]
+resize = 36
+crop = 32
+"""
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MRM.pth and a CXR-BERT folder in the working directory, laid out as published, of a tiny size."""
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": mrm_parameters(tiny_model(seed=1))}, "MRM.pth")
+    Path("cxr_bert").mkdir()
+    write_bert(Path("cxr_bert"), "bin")
+    Path("cxr_bert", "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+
+
+@pytest.mark.parametrize("objective", NAMES)
+def test_a_run_from_the_published_files_starts_with_their_weights(
+    objective: ObjectiveName, published: None, cache: Path
+) -> None:
+    Path("run.toml").write_text(PUBLISHED_RUN.format(objective=objective, vocabulary=len(VOCABULARY)))
+    config = read_config(Path("run.toml"))
+    train(config, Path("run"), cache, workers=1)
+    torch.manual_seed(config.seed)
+    start, files = ALTA(config.model), tiny_model(seed=1)
+    load_base(start, ReportTokenizer(Path("cxr_bert/vocab.txt"), 24), config.base)
+    for part in ("image_encoder.blocks.1.attn.qkv", "image_decoder.pred", "text_encoder.layers.1.output.dense"):
+        assert torch.equal(start.get_submodule(part).weight, files.get_submodule(part).weight)
+    before, after = dict(start.named_parameters()), load_file("run/model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name].detach(), after[name])}
+    learned = trainable_names(start, objective)
+    if objective == "lora":  # merged into the weights of the blocks
+        learned |= {name for name in before if ".blocks." in name or ".layers." in name}
+    assert changed <= learned and len(changed) > 0.5 * len(trainable_names(start, objective))
+    embedding = load_encoder(Path("run"), "cpu").encode_studies([StudyImages(tiny_images(1)[0])])
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["alta", "lora", "frozen"])
+def test_adapters_go_over_the_published_files(objective: ObjectiveName, published: None, cache: Path) -> None:
+    Path("run.toml").write_text(PUBLISHED_RUN.format(objective=objective, vocabulary=len(VOCABULARY)))
+    train(read_config(Path("run.toml")), Path("run"), cache, workers=1)
+    files = BaseConfig(mrm="MRM.pth", cxr_bert="cxr_bert")
+    apply_adapters(Path("run/adapters"), files, Path("applied"))
+    trained, applied = (load_file(f"{name}/model.safetensors") for name in ("run", "applied"))
+    assert trained.keys() == applied.keys()
+    assert all(torch.allclose(trained[name], applied[name], atol=1e-6) for name in trained)
+    torch.save({"model": mrm_parameters(tiny_model(seed=2))}, "MRM.pth")
+    with pytest.raises(CheckpointError, match="another base"):
+        apply_adapters(Path("run/adapters"), files, Path("refused"))
 
 
 # A loss that is no number

@@ -87,6 +87,8 @@ def test_what_is_not_written_has_its_default(tmp_path: Path) -> None:
         ('name = "x"\nobjective = "clip"\n[optim]\nsteps = 0', r"optim\.steps is 0; expected at least 1"),
         ('name = "x"\nobjective = "clip"\n[validation]\nevery = 0', r"validation\.every is 0; expected at least 1"),
         ('name = "x"\nobjective = "clip"\n[optim]\nmicro_batch = -24', r"optim\.micro_batch is -24"),
+        ('name = "x"\nobjective = "clip"\n[optim]\nlocal_group = 0\nmicro_batch = 2', r"optim\.local_group is 0"),
+        ('name = "x"\n[model.image]\npatch = 15', r"size is 224, which is no multiple of model\.image\.patch, 15"),
         ('name = "x"\nobjective = "mrm"\n[model.image]\nmask_ratio = 1.0', r"model\.image\.mask_ratio is 1\.0"),
         (
             'name = "x"\nobjective = "clip"\n[optim]\nhorizon = 100',

@@ -156,3 +156,9 @@ def test_no_number_is_never_better_and_always_worse() -> None:
     nothing, low, high = {"loss": float("nan")}, {"loss": 1.0}, {"loss": 2.0}
     assert better(low, nothing, "loss") and not better(nothing, low, "loss") and not better(nothing, nothing, "loss")
     assert better(low, high, "loss") and not better(high, low, "loss")
+
+
+def test_numbers_that_make_no_network_are_a_mistake_in_the_configuration(cache: Path, tmp_path: Path) -> None:
+    model = replace(CONFIG.model, text=replace(CONFIG.model.text, heads=5))
+    with pytest.raises(TrainingConfigError, match=r"\[model\] describes no network: .*heads \(5\)"):
+        train(replace(CONFIG, model=model), tmp_path, cache, workers=1)

@@ -216,3 +216,19 @@ def test_figures_reach_tensorboard(tmp_path: Path) -> None:
     assert set(events.Tags()["scalars"]) == {"seconds", "training/total", "learning_rate", "validation/recall_at_10"}
     [loss] = events.Scalars("training/total")
     assert (loss.step, loss.value) == (50, 3.25)
+
+
+def test_a_resumed_run_does_not_show_its_steps_twice(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from model.training.journal import Journal
+
+    for first, steps in ((0, (50, 100, 150)), (50, (100, 150))):
+        with Journal(tmp_path, World(), first, ["tensorboard"]) as journal:
+            for step in steps:
+                journal.write({"step": step, "total": float(first + step)})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("training/total")] == [(50, 50.0), (100, 150.0), (150, 200.0)]
+    kept = [json.loads(line)["total"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert kept == [50.0, 150.0, 200.0]

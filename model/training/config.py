@@ -183,6 +183,8 @@ def _model(given: Any, start: ALTAConfig, objective: ObjectiveName, path: Path) 
 def _problem(config: TrainConfig) -> str:
     """What contradicts itself, and what to do; empty when nothing does."""
     base, data, optim, rule = config.base, config.data, config.optim, OBJECTIVES[config.objective]
+    if impossible := _impossible_number(config):
+        return impossible
     if data.table is None and optim.batch > data.studies:
         return f"optim.batch is {optim.batch}, data.studies {data.studies}; no batch can be filled."
     if config.transform.crop != config.model.image.size:
@@ -216,7 +218,7 @@ def _problem(config: TrainConfig) -> str:
         return f"validation.select is {config.selection}, which needs losses.contrastive; expected loss."
     if data.new_tokens and not base.checkpoint:
         return "data.new_tokens extends the vocabulary of a checkpoint; name one in base.checkpoint, or leave it out."
-    return _impossible_number(config)
+    return ""
 
 
 def _impossible_number(config: TrainConfig) -> str:
@@ -238,6 +240,8 @@ def _impossible_number(config: TrainConfig) -> str:
             return f"{name} is {share}; expected 0 to less than 1."
     if optim.horizon and optim.horizon < optim.steps:
         return f"optim.horizon is {optim.horizon}, optim.steps {optim.steps}; the rate would rise again after it."
+    if image.size % image.patch:
+        return f"model.image.size is {image.size}, which is no multiple of model.image.patch, {image.patch}."
     if text.context_length > text.positions:
         return (
             f"model.text.context_length is {text.context_length}, model.text.positions {text.positions}; a report"

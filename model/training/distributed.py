@@ -88,7 +88,9 @@ def join_world(device: str = "auto") -> World:
         raise InputError(f"device is {device!r}; expected auto, cpu or cuda.")
     number, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if device == "cuda" and number >= found:
-        raise InputError(f"Process {number} of this machine needs a GPU of its own; {found} found. Start as many.")
+        raise InputError(
+            f"{number + 1} processes of this machine need a GPU each, {found} found; start fewer, or with --device cpu."
+        )
     chosen = torch.device("cuda", number) if device == "cuda" else torch.device("cpu")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if chosen.type == "cuda":

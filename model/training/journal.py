@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ..checkpoint import write_whole
 from ..errors import AltaError
 from .distributed import World
 
@@ -29,9 +30,9 @@ class Journal:
         path = folder / "log.jsonl"
         lines = path.read_text().splitlines() if first and path.exists() else []
         kept = [line for line in lines if _step(line) <= first]
-        path.write_text("".join(line + "\n" for line in kept))
+        write_whole(path, "".join(line + "\n" for line in kept).encode())
         self._stream = path.open("a")
-        self._trackers = [TRACKERS[tracker](folder, name) for tracker in trackers]
+        self._trackers = [TRACKERS[tracker](folder, name, first) for tracker in trackers]
 
     def __enter__(self) -> Self:
         return self
@@ -66,12 +67,13 @@ def _figures(entry: dict[str, Any]) -> dict[str, float]:
     return flat
 
 
-def _tensorboard(folder: Path, name: str) -> Tracker:
+def _tensorboard(folder: Path, name: str, first: int) -> Tracker:
+    """What an interrupted run had written of steps after ``first`` is no longer shown."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise AltaError("TensorBoard is not installed: pip install -c constraints.txt -e '.[train]'") from None
-    writer = SummaryWriter(str(folder / "tensorboard"))
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
 
     def track(figures: dict[str, float], step: int) -> None:
         for figure, value in figures.items():
@@ -81,12 +83,12 @@ def _tensorboard(folder: Path, name: str) -> Tracker:
     return track
 
 
-def _mlflow(folder: Path, name: str) -> Tracker:
+def _mlflow(folder: Path, name: str, first: int) -> Tracker:
     """To MLFLOW_TRACKING_URI, as MLflow itself reads it."""
     try:
         import mlflow
     except ImportError:
-        raise AltaError("MLflow is not installed: pip install mlflow-skinny") from None
+        raise AltaError("MLflow is not installed: pip install -c constraints.txt -e '.[mlflow]'") from None
     mlflow.start_run(run_name=name, nested=True)
 
     def track(figures: dict[str, float], step: int) -> None:
@@ -95,4 +97,4 @@ def _mlflow(folder: Path, name: str) -> Tracker:
     return track
 
 
-TRACKERS: dict[str, Callable[[Path, str], Tracker]] = {"tensorboard": _tensorboard, "mlflow": _mlflow}
+TRACKERS: dict[str, Callable[[Path, str, int], Tracker]] = {"tensorboard": _tensorboard, "mlflow": _mlflow}

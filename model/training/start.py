@@ -34,7 +34,10 @@ def build_model(config: TrainConfig, tokenizer: ReportTokenizer) -> tuple[TrainC
     size = len(tokenizer.vocabulary)
     config = replace(config, model=replace(config.model, text=replace(config.model.text, vocabulary=size)))
     torch.manual_seed(config.seed)
-    model = ALTA(config.model)
+    try:
+        model = ALTA(config.model)
+    except Exception as error:  # numbers that make no network break it in many ways
+        raise TrainingConfigError(f"[model] describes no network: {error}") from error
     load_base(model, tokenizer, config.base)
     if OBJECTIVES[config.objective].lora:
         add_lora(model, config.optim.lora_rank)
@@ -49,6 +52,17 @@ def load_base(model: ALTA, tokenizer: ReportTokenizer, base: BaseConfig) -> None
     elif base.mrm and base.cxr_bert:
         load_mrm(model, Path(base.mrm))
         load_cxr_bert(model, Path(base.cxr_bert))
+        _draw_unpublished(model)
+
+
+def _draw_unpublished(model: ALTA) -> None:
+    """What neither file has and an objective may leave as it is: alike in every run, whatever its seed, or adapters
+    would not find their base again."""
+    draw = torch.Generator().manual_seed(0)
+    slots = model.image_encoder.temporal_embedding, model.image_encoder.view_embedding
+    with torch.no_grad():
+        for parameter in (*slots, model.image_to_text.weight):
+            parameter.normal_(std=0.02, generator=draw)
 
 
 def _load_checkpoint(model: ALTA, tokenizer: ReportTokenizer, folder: Path) -> None:

@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from model.training import distributed
 from model.training.distributed import World
 from tests.one_of_two import gradients, joined_batch, losses, rows_of
 
@@ -59,6 +61,13 @@ def test_what_a_process_has_no_gradient_for_counts_as_zero_there(found: list[dic
 def test_a_loss_that_is_no_number_in_one_process_stops_both(found: list[dict[str, Any]]) -> None:
     assert found[0]["stopped by"] == found[1]["stopped by"]
     assert "'image_reconstruction': nan" in found[0]["stopped by"]
+
+
+def test_gathering_leaves_the_gradient_it_is_given_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda tensor: tensor.mul_(2))
+    given = torch.ones(4, 3)
+    found, *_ = distributed._Gather.backward(SimpleNamespace(rank=1, rows=2), given)
+    assert found.tolist() == [[2.0] * 3] * 2 and given.tolist() == [[1.0] * 3] * 4
 
 
 def test_processes_wait_for_the_first_as_long_as_decoding_a_large_table_takes(found: list[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from model.training import TrainConfig, TrainingConfigError, loop, train
 from model.training.config import BaseConfig, DataConfig, OptimConfig, ValidationConfig
 from model.training.loop import NotWritten, Progress
 from model.training.state import STATE
-from model.training.tables import StudyRow, write_table
+from model.training.tables import StudyRow, TableError, write_table
 from model.training.validation import better
 from tests.tiny import PROVENANCE, TRANSFORM, tiny_config, write_tiny_checkpoint
 
@@ -162,3 +162,9 @@ def test_numbers_that_make_no_network_are_a_mistake_in_the_configuration(cache: 
     model = replace(CONFIG.model, text=replace(CONFIG.model.text, heads=5))
     with pytest.raises(TrainingConfigError, match=r"\[model\] describes no network: .*heads \(5\)"):
         train(replace(CONFIG, model=model), tmp_path, cache, workers=1)
+
+
+def test_a_table_that_is_not_there_is_named(cache: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, data=DataConfig(table=str(tmp_path / "absent.csv")))
+    with pytest.raises(TableError, match=r"absent\.csv"):
+        train(config, tmp_path, cache, workers=1)

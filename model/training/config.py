@@ -235,7 +235,11 @@ def _impossible_number(config: TrainConfig) -> str:
     ):
         if value < least:
             return f"{name} is {value}; expected at least {least}."
-    for name, share in (("model.image.mask_ratio", image.mask_ratio), ("model.text.mask_ratio", text.mask_ratio)):
+    for name, share in (
+        ("model.image.mask_ratio", image.mask_ratio),
+        ("model.text.mask_ratio", text.mask_ratio),
+        ("model.text.dropout", text.dropout),
+    ):
         if not 0 <= share < 1:
             return f"{name} is {share}; expected 0 to less than 1."
     if optim.horizon and optim.horizon < optim.steps:

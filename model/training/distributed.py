@@ -114,6 +114,6 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        gradient = gradients[0].contiguous()
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)  # what is given may be another's too
         dist.all_reduce(gradient)
         return gradient[ctx.rank * ctx.rows : (ctx.rank + 1) * ctx.rows], None, None

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -91,29 +91,23 @@ def train(
     model.to(world.device)
     update = Update(model, make_optimizer(model, config.optim), config, world)
     state = restore_state(output, model, update, config, table_sha256) if going_on else RunState()
-    run = _Run(config, output, model, tokenizer, update, validation, state, world, table_sha256)
-    run.go(studies, progress)
+    _Run(config, output, model, tokenizer, update, validation, state, world, table_sha256).go(studies, progress)
     return state
 
 
+@dataclass(frozen=True)
 class _Run:
     """A run from where ``state`` is to its last step."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        output: Path,
-        model: ALTA,
-        tokenizer: ReportTokenizer,
-        update: Update,
-        validation: TrainingStudies,
-        state: RunState,
-        world: World,
-        table_sha256: str | None,
-    ) -> None:
-        self.config, self.output, self.model, self.tokenizer = config, output, model, tokenizer
-        self.update, self.validation, self.state, self.world = update, validation, state, world
-        self.table_sha256 = table_sha256
+    config: TrainConfig
+    output: Path
+    model: ALTA
+    tokenizer: ReportTokenizer
+    update: Update
+    validation: TrainingStudies
+    state: RunState
+    world: World
+    table_sha256: str | None
 
     def go(self, studies: TrainingStudies, progress: Progress) -> None:
         config, state, world = self.config, self.state, self.world
@@ -218,7 +212,8 @@ def _diverged(error: TrainingDiverged, step: int, ids: list[str]) -> str:
 
 
 def _sha256(table: str | None) -> str | None:
-    return hashlib.sha256(Path(table).read_bytes()).hexdigest() if table else None
+    """None where there is no file: who reads it then says so."""
+    return hashlib.sha256(Path(table).read_bytes()).hexdigest() if table and Path(table).is_file() else None
 
 
 def _seed(config: TrainConfig, step: int, world: World) -> int:

@@ -102,12 +102,18 @@ def test_a_full_disk_leaves_what_was_there_and_says_so(
         train(CONFIG, tmp_path, cache, 1, progress=stop_at(2))
     before = content(tmp_path)[name]
     (tmp_path / f"{name}.partial").symlink_to("/dev/full")
-    with pytest.raises(NotWritten, match=r"step 2: .*No space left on device.*Make room and go on with --resume"):
+    with pytest.raises(NotWritten, match=r"cannot be written: .*No space left on device.*Make room.*--resume"):
         train(CONFIG, tmp_path, cache, 1, resume=True)
     assert content(tmp_path)[name] == before
     assert not list(tmp_path.glob("*.partial"))
     load_checkpoint(tmp_path)
     assert train(CONFIG, tmp_path, cache, 1, resume=True).done == 2
+
+
+def test_a_folder_that_cannot_be_made_is_named(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotWritten, match=r"file/run cannot be written: .*Not a directory"):
+        train(CONFIG, tmp_path / "file" / "run", cache, workers=1)
 
 
 # What an interrupted run cannot go on with
@@ -120,13 +126,33 @@ def test_another_configuration_is_refused_by_what_has_changed(cache: Path, tmp_p
         train(other, tmp_path, cache, workers=1, resume=True)
 
 
-def test_another_table_is_refused(cache: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "chest.png"
+def studies(folder: Path, train: int, validate: int) -> list[StudyRow]:
+    picture = folder / "chest.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)).save(picture)
-    rows = [
+    return [
         StudyRow(f"study {n}", f"patient {n}", split, current_frontal=str(picture), findings=f"Line {n} is seen.")
-        for n, split in enumerate(["train"] * 5 + ["validate"] * 3)
+        for n, split in enumerate(["train"] * train + ["validate"] * validate)
     ]
+
+
+@pytest.mark.parametrize(
+    ("train_studies", "validate_studies", "message"),
+    [
+        (3, 3, r"3 usable studies of split train, optim\.batch is 4; lower the batch or add studies"),
+        (4, 0, "no usable study of split validate"),
+    ],
+)
+def test_a_table_with_too_few_studies_is_refused(
+    train_studies: int, validate_studies: int, message: str, cache: Path, tmp_path: Path
+) -> None:
+    write_table(tmp_path / "studies.csv", studies(tmp_path, train_studies, validate_studies))
+    config = replace(CONFIG, data=DataConfig(table=str(tmp_path / "studies.csv")))
+    with pytest.raises(TrainingConfigError, match=message):
+        train(config, tmp_path / "run", cache, 1)
+
+
+def test_another_table_is_refused(cache: Path, tmp_path: Path) -> None:
+    rows = studies(tmp_path, train=5, validate=3)
     write_table(tmp_path / "studies.csv", rows)
     config = replace(CONFIG, data=DataConfig(table=str(tmp_path / "studies.csv")))
     with pytest.raises(Stopped):

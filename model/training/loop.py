@@ -74,7 +74,8 @@ def train(
     world = join_world(device)
     _check_shares(config, world)
     check_output(output, config, resume, overwrite)
-    output.mkdir(parents=True, exist_ok=True)
+    with _writing(output):
+        output.mkdir(parents=True, exist_ok=True)
     going_on = resume and (output / STATE).exists()
     if not world.leads:
         world.wait()  # until rank 0 has made the cache and the vocabulary
@@ -83,8 +84,9 @@ def train(
     _check_selection(config, validation)
     if world.leads:
         if not going_on:
-            clear_output(output)
-            write_vocabulary(config, [studies.body(row) for row in range(len(studies))], output)
+            with _writing(output):
+                clear_output(output)
+                write_vocabulary(config, [studies.body(row) for row in range(len(studies))], output)
         world.wait()
     tokenizer = ReportTokenizer(output / "vocab.txt", config.model.text.context_length)
     config, model = build_model(config, tokenizer)
@@ -121,7 +123,9 @@ class _Run:
             world.device,
         )
         before, started = state.seconds, time.monotonic()
-        with Journal(self.output, world, state.done, config.trackers, config.name) as journal:
+        with _writing(self.output):
+            opened = Journal(self.output, world, state.done, config.trackers, config.name)
+        with opened as journal:
             batches = _prefetched(maker, config, len(studies), world, state.done)
             for step, (rows, batch) in enumerate(batches, start=state.done):
                 set_learning_rate(self.update.optimizer, step, config.optim)
@@ -135,7 +139,7 @@ class _Run:
                 last = state.done == config.optim.steps
                 if state.done % LOG_EVERY == 0 or last:
                     rate = self.update.optimizer.param_groups[0]["lr"]
-                    with self._writing():
+                    with _writing(self.output):
                         journal.write({"step": state.done, "seconds": state.seconds, "learning_rate": rate, **values})
                 if state.done % config.validation.every == 0 or last:
                     if world.leads:
@@ -147,22 +151,12 @@ class _Run:
         killed in between, the resumed run does it again."""
         config, state = self.config, self.state
         figures = validate(self.model, self.validation, self.tokenizer, config, self.world.device)
-        with self._writing():
+        with _writing(self.output):
             if better(figures, state.best, config.selection):
                 state.best, state.best_step = figures, state.done
                 self._save()
             journal.write({"step": state.done, "validation": figures})
             keep_state(self.output, state, self.model, self.update, config, self.table_sha256)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise NotWritten(
-                f"{self.output} cannot be written at step {self.state.done}: {error}. The files there are whole, of"
-                " this step or of an earlier one. Make room and go on with --resume."
-            ) from error
 
     def _save(self) -> None:
         config = self.config
@@ -187,6 +181,17 @@ class _Run:
         if OBJECTIVES[config.objective].needs_base and config.optim.trainable == "objective":
             export_adapters(self.output / "adapters", self.model, self.tokenizer, config.transform, provenance, written)
         write_whole(self.output / RECORD, written)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotWritten(
+            f"{folder} cannot be written: {error}. What a run had written there before is whole. Make room, or mend"
+            " what this says, and go on with --resume."
+        ) from error
 
 
 def _check_shares(config: TrainConfig, world: World) -> None:

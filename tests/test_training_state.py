@@ -1,5 +1,7 @@
 """The folder of a run: what is there stays whole and is not taken for another's, and why it cannot be gone on with."""
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from PIL import Image
 
 from model.checkpoint import load_checkpoint
+from model.errors import AltaError
 from model.losses import LossWeights
 from model.training import TrainConfig, TrainingConfigError, loop, train
 from model.training.config import BaseConfig, DataConfig, OptimConfig, ValidationConfig
@@ -108,6 +111,23 @@ def test_a_full_disk_leaves_what_was_there_and_says_so(
     assert not list(tmp_path.glob("*.partial"))
     load_checkpoint(tmp_path)
     assert train(CONFIG, tmp_path, cache, 1, resume=True).done == 2
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_disk_too_small_for_the_pictures_is_found_before_they_are_written(
+    simulated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of a file that is mapped into memory are written later, and end the process where there is no room."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    write_table(tmp_path / "studies.csv", studies(tmp_path, train=4, validate=4))
+    table = DataConfig(table=str(tmp_path / "studies.csv"))
+    config = CONFIG if simulated else replace(CONFIG, data=table)
+    with pytest.raises(AltaError, match=r"pictures cannot be kept: .*No space left on device.*run again to go on"):
+        train(config, tmp_path / "run", tmp_path / "cache", workers=1)
 
 
 def test_a_folder_that_cannot_be_made_is_named(cache: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The studies of a run, for training and for validation, from a study table or the simulator."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,17 @@ def load_training(
     report and, where images and texts are contrasted, those without a current frontal image."""
     data, scale = config.data, config.model.image.target_scale
     if data.table is None:
-        training, validation = (
-            render_cohort(cache, seed, count, config.transform, scale, workers, lambda *n: progress("rendering", *n))
-            for seed, count in ((data.seed, data.studies), (data.validation_seed, data.validation_studies))
-        )
+        cohorts = (data.seed, data.studies), (data.validation_seed, data.validation_studies)
+        report = partial(progress, "rendering")
+        try:
+            training, validation = (
+                render_cohort(cache, seed, count, config.transform, scale, workers, report) for seed, count in cohorts
+            )
+        except OSError as error:
+            raise TrainingConfigError(
+                f"{cache}: the rendered pictures cannot be kept: {error}. Make room, or name another --cache; run again"
+                " to go on."
+            ) from error
         return training, validation
     table = Path(data.table)
     contrasted = config.losses.contrastive or config.losses.local_contrastive

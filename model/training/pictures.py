@@ -16,7 +16,7 @@ import numpy as np
 from ..alta import SLOTS
 from ..errors import ImageError
 from ..image import ImageTransform, read_radiograph
-from .studies import ABSENT, TrainingStudies
+from .studies import ABSENT, TrainingStudies, open_pictures
 from .tables import StudyRow, TableError, read_table
 
 __all__ = ["load_studies"]
@@ -100,8 +100,7 @@ def _decode(
         return np.zeros(shape, np.uint8), {}
     place = cache / f"pictures_{_key(paths, transform)}"
     place.mkdir(parents=True, exist_ok=True)
-    store = place / "pictures.npy"
-    pictures = np.lib.format.open_memmap(store, "r+" if store.exists() else "w+", np.uint8, shape)
+    pictures = open_pictures(place / "pictures.npy", shape)
     journal = place / "done.jsonl"
     done, bad = _done(journal)
     starts = [start for start in range(0, len(paths), CHUNK) if start not in done]

@@ -13,7 +13,7 @@ import numpy as np
 from ..evaluation.simulated import PROMPTS_OF
 from ..image import ImageTransform
 from ..simulation import SimulatedStudy, render, simulate_studies
-from .studies import ABSENT, TrainingStudies
+from .studies import ABSENT, TrainingStudies, open_pictures
 
 __all__ = ["render_cohort"]
 
@@ -42,8 +42,8 @@ def render_cohort(
     )
     place = folder / f"seed{seed}_studies{count}_resize{transform.resize}_crop{transform.crop}_scale{target_scale}"
     place.mkdir(parents=True, exist_ok=True)
-    frontal = _memmap(place / "frontal.npy", (count, target.crop, target.crop))
-    lateral = _memmap(place / "lateral.npy", (count, transform.crop, transform.crop))
+    frontal = open_pictures(place / "frontal.npy", (count, target.crop, target.crop))
+    lateral = open_pictures(place / "lateral.npy", (count, transform.crop, transform.crop))
     done_file = place / "done.txt"
     done = {int(line) for line in done_file.read_text().split()} if done_file.exists() else set()
     starts = [start for start in range(0, count, CHUNK) if start not in done]
@@ -80,10 +80,6 @@ def _slots(study: SimulatedStudy, prior: SimulatedStudy | None, row: dict[str, i
         before,
         before if prior and prior.has_lateral else ABSENT,
     ]
-
-
-def _memmap(path: Path, shape: tuple[int, int, int]) -> np.memmap:
-    return np.lib.format.open_memmap(path, "r+" if path.exists() else "w+", np.uint8, shape)
 
 
 def _map(

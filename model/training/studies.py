@@ -3,15 +3,17 @@
 Axes: N studies, F frontal and L lateral pictures, S slots.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from ..alta import SLOTS
 from ..text import report_body
 
-__all__ = ["ABSENT", "TrainingStudies"]
+__all__ = ["ABSENT", "TrainingStudies", "open_pictures"]
 
 ABSENT = -1
 
@@ -70,3 +72,13 @@ class TrainingStudies:
         known = chosen != ABSENT
         pictures[known] = source[chosen[known]]
         return pictures
+
+
+def open_pictures(path: Path, shape: tuple[int, int, int]) -> np.memmap:
+    """uint8, memory-mapped, new or as it was left. All of its disk is taken at once: a page that finds none later ends
+    the process without a word. Raises OSError where there is too little."""
+    pictures = np.lib.format.open_memmap(path, "r+" if path.exists() else "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):  # not on every system
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return pictures

@@ -17,6 +17,7 @@ from model.alta import ALTA, TextTokens
 from model.losses import LossWeights, TrainingBatch
 from model.training.config import OptimConfig, TrainConfig
 from model.training.distributed import World
+from model.training.journal import TRACKERS, Journal
 from model.training.objectives import choose_trainable
 from model.training.optimizer import make_optimizer, set_learning_rate
 from model.training.step import TrainingDiverged, Update, split_batch
@@ -207,8 +208,6 @@ def test_figures_reach_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from model.training.journal import Journal
-
     with Journal(tmp_path, World(), 0, ["tensorboard"]) as journal:
         journal.write({"step": 50, "seconds": 1.5, "total": 3.25, "learning_rate": 0.1})
         journal.write({"step": 50, "validation": {"recall_at_10": 0.5}})
@@ -218,11 +217,22 @@ def test_figures_reach_tensorboard(tmp_path: Path) -> None:
     assert (loss.step, loss.value) == (50, 3.25)
 
 
+def test_a_tracker_that_fails_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(figures: dict[str, float], step: int) -> None:
+        raise ConnectionError("the server is away")
+
+    monkeypatch.setitem(TRACKERS, "mlflow", lambda *_: fail)
+    with Journal(tmp_path, World(), 0, ["mlflow"]) as journal:
+        journal.write({"step": 50, "total": 1.0})
+    assert "step 50 did not reach a tracker: the server is away" in caplog.text
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 50, "total": 1.0}
+
+
 def test_a_resumed_run_does_not_show_its_steps_twice(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    from model.training.journal import Journal
 
     for first, steps in ((0, (50, 100, 150)), (50, (100, 150))):
         with Journal(tmp_path, World(), first, ["tensorboard"]) as journal:

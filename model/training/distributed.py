@@ -76,6 +76,11 @@ class World:
         if self.size > 1:
             dist.barrier(group=self.waiting)
 
+    def leave(self) -> None:
+        """After the last step, when all are done."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
 
 def join_world(device: str = "auto") -> World:
     """The world that ``torchrun`` describes in the environment, joined over NCCL or gloo; else a world of one.

@@ -1,6 +1,7 @@
 """The figures of a run as it goes: ``log.jsonl`` always, TensorBoard and MLflow where asked."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,8 @@ from ..errors import AltaError
 from .distributed import World
 
 __all__ = ["Journal"]
+
+log = logging.getLogger(__name__)
 
 Tracker = Callable[[dict[str, float], int], None]  # figures by name, step
 
@@ -45,7 +48,10 @@ class Journal:
         if self._stream:
             print(json.dumps(entry), file=self._stream, flush=True)
             for track in self._trackers:
-                track(_figures(entry), entry["step"])
+                try:
+                    track(_figures(entry), entry["step"])
+                except Exception as error:  # a server that is away must not end the training; the log has it all
+                    log.warning("The figures of step %s did not reach a tracker: %s", entry["step"], error)
 
 
 def _step(line: str) -> int:

@@ -1,7 +1,7 @@
 """The training loop: batches in, losses down, one checkpoint out.
 
 Each step is a function of the configuration and the step's number, so a seed reproduces a run on one kind of machine,
-and a run that was killed ends as one that was not.
+and a run that was killed ends as one that was not: to the bit on a CPU, on a GPU but for the order in which it adds.
 """
 
 import hashlib
@@ -94,6 +94,7 @@ def train(
     update = Update(model, make_optimizer(model, config.optim), config, world)
     state = restore_state(output, model, update, config, table_sha256) if going_on else RunState()
     _Run(config, output, model, tokenizer, update, validation, state, world, table_sha256).go(studies, progress)
+    world.leave()
     return state
 
 

@@ -1,5 +1,7 @@
 """``alta`` from files to a searchable generation, as one types it."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -150,6 +152,18 @@ def test_a_bad_training_configuration_is_one_line(alta: Alta, tmp_path: Path) ->
     (tmp_path / "run.toml").write_text('name = "x"\nspeed = 3\n')
     line = one_line_of_error(alta("train", tmp_path / "run.toml", "--output", tmp_path / "out"))
     assert "unknown speed" in line and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_run_that_is_stopped_says_how_it_goes_on(
+    number: signal.Signals, alta: Alta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.training.train", lambda *_: os.kill(os.getpid(), number))
+    (tmp_path / "run.toml").write_text(TINY_RUN)
+    before = signal.getsignal(signal.SIGTERM)
+    line = one_line_of_error(alta("train", tmp_path / "run.toml", "--output", tmp_path / "out"))
+    assert "Stopped. With --resume the run goes on from its last validation" in line
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_encoders_that_are_absent_are_one_line(alta: Alta) -> None:

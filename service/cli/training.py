@@ -70,12 +70,14 @@ def train(
     from model.training import train as run
 
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's; stopped as by Ctrl-C
+    before = signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's; stopped as by Ctrl-C
     try:
         with staged_progress() if leads else nullcontext(lambda stage, done, total: None) as progress:
             state = run(read_config(config), output, cache, workers, progress, resume, device, overwrite)
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped. With --resume the run goes on from its last validation; see {output}.") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if leads:
         figures = ", ".join(f"{name} {value}" for name, value in (state.best or {}).items())
         console.print(

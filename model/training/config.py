@@ -21,6 +21,7 @@ __all__ = [
     "TrainConfig",
     "TrainingConfigError",
     "ValidationConfig",
+    "check_shares",
     "read_config",
 ]
 
@@ -120,6 +121,14 @@ class TrainConfig:
     def selection(self) -> str:
         """Without a contrastive loss there is nothing to retrieve by."""
         return self.validation.select or (OBJECTIVES[self.objective].select if self.losses.contrastive else "loss")
+
+
+def check_shares(config: TrainConfig, processes: int) -> None:
+    """Raises TrainingConfigError where the processes would not have equally many studies of a batch."""
+    if config.optim.batch % processes:
+        raise TrainingConfigError(
+            f"optim.batch is {config.optim.batch} for {processes} processes; it must be a multiple of their number."
+        )
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..alta import ALTA, ALTAConfig, TextConfig
-from .config import BaseConfig, OptimConfig, TrainConfig, TrainingConfigError
+from .config import BaseConfig, OptimConfig, TrainConfig, check_shares
 from .flops import Flops, build_on_meta, training_flops
 from .objectives import OBJECTIVES
 from .workload import Workload, expected_workload
@@ -78,10 +78,7 @@ def estimate_run(config: TrainConfig, tokens: float | None = None, processes: in
     """Of the run that ``config`` describes, on ``processes``; ``tokens`` a report where they are not to be counted or
     assumed. No weights are loaded and no pictures read. Raises TrainingConfigError, TableError."""
     batch = config.optim.batch
-    if batch % processes:
-        raise TrainingConfigError(
-            f"optim.batch is {batch} for {processes} processes; it must be a multiple of their number."
-        )
+    check_shares(config, processes)
     config, workload, studies, notes = expected_workload(config, tokens)
     model = build_on_meta(config)
     seen = config.optim.steps * batch

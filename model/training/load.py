@@ -11,7 +11,7 @@ from .pictures import load_studies
 from .simulated import render_cohort
 from .studies import ABSENT, TrainingStudies
 
-__all__ = ["load_training", "usable"]
+__all__ = ["check_enough", "load_training", "usable"]
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -51,14 +51,19 @@ def load_training(
         )
         parts.append(usable(loaded, not contrasted and split == "train"))
     training, validation = parts
-    if len(training) < config.optim.batch:
-        raise TrainingConfigError(
-            f"{table}: {len(training)} usable studies of split train, optim.batch is {config.optim.batch}; lower the"
-            " batch or add studies."
-        )
+    check_enough(table, len(training), config)
     if len(validation) == 0:
         raise TrainingConfigError(f"{table}: no usable study of split validate; the best checkpoint is chosen on them.")
     return training, _first(validation, data.validation_studies)
+
+
+def check_enough(table: Path, studies: int, config: TrainConfig) -> None:
+    """Raises TrainingConfigError where so many training studies fill no batch."""
+    if studies < config.optim.batch:
+        raise TrainingConfigError(
+            f"{table}: {studies} usable studies of split train, optim.batch is {config.optim.batch}; lower the batch or"
+            " add studies."
+        )
 
 
 def usable(studies: TrainingStudies, text_alone: bool) -> TrainingStudies:

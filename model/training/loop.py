@@ -25,7 +25,7 @@ from ..losses import TrainingBatch
 from ..text import ReportTokenizer
 from .adapters import export_adapters
 from .batches import BatchMaker
-from .config import TrainConfig, TrainingConfigError
+from .config import TrainConfig, TrainingConfigError, check_shares
 from .distributed import World, join_world
 from .journal import Journal
 from .load import load_training
@@ -72,7 +72,7 @@ def train(
     Raises TrainingConfigError, TrainingDiverged with the studies of the batch, NotWritten, CheckpointError of the base.
     """
     world = join_world(device)
-    _check_shares(config, world)
+    check_shares(config, world.size)
     check_output(output, config, resume, overwrite)
     with _writing(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -193,13 +193,6 @@ def _writing(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written: {error}. What a run had written there before is whole. Make room, or mend"
             " what this says, and go on with --resume."
         ) from error
-
-
-def _check_shares(config: TrainConfig, world: World) -> None:
-    if config.optim.batch % world.size:
-        raise TrainingConfigError(
-            f"optim.batch is {config.optim.batch} for {world.size} processes; it must be a multiple of their number."
-        )
 
 
 def _check_selection(config: TrainConfig, validation: TrainingStudies) -> None:

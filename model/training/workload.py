@@ -13,7 +13,7 @@ from ..losses import TrainingBatch
 from ..text import ReportTokenizer
 from .batches import BatchMaker
 from .config import TrainConfig, TrainingConfigError
-from .load import usable
+from .load import check_enough, usable
 from .start import write_vocabulary
 from .studies import ABSENT, TrainingStudies
 from .tables import StudyRow, read_table
@@ -74,11 +74,7 @@ def expected_workload(config: TrainConfig, tokens: float | None = None) -> tuple
         return config, _workload(config, everywhere, lengths), count, notes
     contrasted = config.losses.contrastive or config.losses.local_contrastive
     studies = usable(_without_pictures(table), text_alone=not contrasted)
-    if len(studies) < config.optim.batch:
-        raise TrainingConfigError(
-            f"{table}: {len(studies)} usable studies of split train, optim.batch is {config.optim.batch}; lower the"
-            " batch or add studies."
-        )
+    check_enough(table, len(studies), config)
     read = studies.present & np.array(config.model.slots_read)
     notes = [f"{table}: {len(studies)} studies of split train with {read.sum(1).mean():.2f} images that are read."]
     try:

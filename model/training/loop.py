@@ -23,7 +23,7 @@ from ..checkpoint import Provenance, save_checkpoint, write_whole
 from ..errors import AltaError
 from ..losses import TrainingBatch
 from ..text import ReportTokenizer
-from .adapters import export_adapters
+from .adapters import RECORD, export_adapters
 from .batches import BatchMaker
 from .config import TrainConfig, TrainingConfigError, check_shares
 from .distributed import World, join_world
@@ -33,7 +33,7 @@ from .lora import merged_parameters
 from .objectives import OBJECTIVES
 from .optimizer import make_optimizer, set_learning_rate
 from .start import build_model, write_vocabulary
-from .state import RECORD, STATE, RunState, check_output, clear_output, keep_state, restore_state
+from .state import STATE, RunState, check_output, clear_output, keep_state, restore_state
 from .step import TrainingDiverged, Update
 from .studies import TrainingStudies
 from .validation import FEWEST, better, scored_findings, validate

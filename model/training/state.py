@@ -9,13 +9,13 @@ import torch
 
 from ..alta import ALTA
 from ..checkpoint import opened_whole
+from .adapters import RECORD
 from .config import TrainConfig, TrainingConfigError
 from .step import Update
 
-__all__ = ["RECORD", "STATE", "RunState", "check_output", "clear_output", "keep_state", "restore_state"]
+__all__ = ["STATE", "RunState", "check_output", "clear_output", "keep_state", "restore_state"]
 
 STATE = "state.pt"
-RECORD = "training.json"
 MARKS = (STATE, "config.json", RECORD, "adapters/adapters.json")  # without these a folder holds no encoders
 
 

@@ -42,7 +42,8 @@ def main() -> None:
         base = load_checkpoint(options.output / f"mrm_seed{seed}")
         torch.manual_seed(seed)
         untrained = ALTA(base.model.config).eval()
-        known = {"untrained": untrained, "mrm": base.model}
+        matched = load_checkpoint(options.output / f"base_seed{seed}")
+        known = {"untrained": untrained, "mrm": base.model, "mrm, sections matched": matched.model}
         for name in ("alta", "clip"):
             if folder := finished(options.output, name, seed):
                 known[name] = load_checkpoint(folder).model

@@ -305,3 +305,21 @@ def test_new_words_of_the_reports_extend_the_bases_vocabulary(
     added = checkpoint.tokenizer.vocabulary[len(VOCABULARY) :]
     assert checkpoint.tokenizer.vocabulary[: len(VOCABULARY)] == list(VOCABULARY)
     assert 0 < len(added) <= 20 and checkpoint.model.config.text.vocabulary == len(VOCABULARY) + len(added)
+
+
+# What the base gave
+
+
+def test_the_base_is_judged_before_the_first_step(
+    configure: Configure, base: Path, cache: Path, tmp_path: Path
+) -> None:
+    state = train(configure("alta"), tmp_path, cache, workers=1)
+    first = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
+    assert first == {"step": 0, "validation": state.base}
+    untouched = train(configure("alta", steps=1, base_learning_rate=1e-9), tmp_path / "still", cache, workers=1)
+    assert untouched.best == pytest.approx(state.base, abs=1e-4)
+    assert state.best is not None and state.base is not None and state.best["loss"] != state.base["loss"]
+
+
+def test_a_run_from_nothing_has_no_base_to_judge(configure: Configure, cache: Path, tmp_path: Path) -> None:
+    assert train(configure("mrm", start=None), tmp_path, cache, workers=1).base is None

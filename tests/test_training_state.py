@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from model.checkpoint import load_checkpoint
@@ -15,9 +16,10 @@ from model.losses import LossWeights
 from model.training import TrainConfig, TrainingConfigError, loop, train
 from model.training.config import BaseConfig, DataConfig, OptimConfig, ValidationConfig
 from model.training.loop import NotWritten, Progress
+from model.training.simulated import render_cohort
 from model.training.state import STATE
 from model.training.tables import StudyRow, TableError, write_table
-from model.training.validation import better
+from model.training.validation import better, validate
 from tests.tiny import PROVENANCE, TRANSFORM, tiny_config, write_tiny_checkpoint
 
 CONFIG = TrainConfig(
@@ -196,6 +198,19 @@ def test_a_figure_that_no_validation_study_can_give_does_not_choose(cache: Path,
     config = replace(CONFIG, validation=ValidationConfig(select="zero_shot_auroc"))
     with pytest.raises(TrainingConfigError, match=r"zero_shot_auroc, but no finding is known of 5 validation studies"):
         train(config, tmp_path, cache, workers=1)
+
+
+def test_a_report_that_reads_the_same_is_found_as_well_as_the_own_one(cache: Path, tmp_path: Path) -> None:
+    write_tiny_checkpoint(tmp_path)
+    encoders = load_checkpoint(tmp_path)
+    config = replace(CONFIG, model=encoders.model.config)
+    studies = render_cohort(cache, 13, 12, TRANSFORM, 2, workers=1)
+    alike = replace(studies, findings=["The lungs are clear."] * 12, impression=[""] * 12)
+    recalls = [
+        validate(encoders.model, each, encoders.tokenizer, config, torch.device("cpu"))["recall_at_1"]
+        for each in (studies, alike)
+    ]
+    assert recalls[0] < 1 and recalls[1] == 1
 
 
 def test_no_number_is_never_better_and_always_worse() -> None:

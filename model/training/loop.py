@@ -64,7 +64,8 @@ def train(
 ) -> RunState:
     """Read or render the studies, settle the vocabulary, train, and write the best checkpoint into ``output``.
 
-    ``log.jsonl`` there gets one line of losses every fifty steps and one of figures with every validation;
+    ``log.jsonl`` there gets one line of losses every fifty steps and one of figures with every validation, the first
+    of the base as it comes;
     ``training.json`` says what the run was; ``adapters/`` holds what an adapting run has learned, alone. ``resume``
     continues an interrupted run of the same configuration and table from its last validation, or begins where there is
     none. ``overwrite``: encoders of another run in ``output`` are replaced.
@@ -125,8 +126,15 @@ class _Run:
         )
         before, started = state.seconds, time.monotonic()
         with _writing(self.output):
-            opened = Journal(self.output, world, state.done, config.trackers, config.name)
+            kept = state.done or -1  # a run that begins anew keeps no line, of its base neither
+            opened = Journal(self.output, world, kept, config.trackers, config.name)
         with opened as journal:
+            if config.base.given and state.done == 0:  # what the run has to improve
+                if world.leads:
+                    state.base = validate(self.model, self.validation, self.tokenizer, config, world.device)
+                    with _writing(self.output):
+                        journal.write({"step": 0, "validation": state.base})
+                world.wait()
             batches = _prefetched(maker, config, len(studies), world, state.done)
             for step, (rows, batch) in enumerate(batches, start=state.done):
                 set_learning_rate(self.update.optimizer, step, config.optim)

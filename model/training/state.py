@@ -21,9 +21,11 @@ MARKS = (STATE, "config.json", RECORD, "adapters/adapters.json")  # without thes
 
 @dataclass
 class RunState:
-    """done: steps; best: validation figures of the checkpoint that is written, at ``best_step``."""
+    """done: steps; base: validation figures of the base as it came; best: those of the checkpoint that is written, at
+    ``best_step``."""
 
     done: int = 0
+    base: dict[str, float] | None = None
     best: dict[str, float] | None = None
     best_step: int = 0
     seconds: float = 0.0  # of training, over all interruptions

@@ -11,7 +11,7 @@ from ..evaluation.metrics import auroc, hit_ranks
 from ..losses import alta_losses
 from ..prompts import PROMPT_SETS
 from ..text import ReportTokenizer
-from .batches import BatchMaker
+from .batches import BatchMaker, report_keys
 from .config import TrainConfig
 from .objectives import OBJECTIVES
 from .step import autocast
@@ -41,8 +41,8 @@ def validate(
     model: ALTA, studies: TrainingStudies, tokenizer: ReportTokenizer, config: TrainConfig, device: torch.device
 ) -> dict[str, float]:
     """``loss``, the weighted sum without augmentation and dropout; where images and texts are contrasted also
-    ``recall_at_k`` of the paired report with all patches visible and, where findings are known, the mean zero-shot
-    AUROC of the built-in prompts."""
+    ``recall_at_k`` of the paired report, or of one that reads the same, with all patches visible; where findings are
+    known, the mean zero-shot AUROC of the built-in prompts."""
     model.eval()
     maker = BatchMaker(studies, tokenizer, config.model, config.transform, 0.0, config.data.same_report, device)
     contrasted = bool(config.losses.contrastive)
@@ -68,7 +68,8 @@ def validate(
     if not contrasted:
         return figures
     similarity = (torch.cat(images) @ torch.cat(texts).T).numpy()
-    ranks = hit_ranks(similarity, np.eye(len(studies), dtype=bool))
+    keys = report_keys(studies, normal_alike=False)
+    ranks = hit_ranks(similarity, keys[:, None] == keys)
     figures |= {f"recall_at_{k}": round(float((ranks <= k).mean()), 4) for k in (1, 5, 10)}
     if (area := _zero_shot(model, torch.cat(images), studies, tokenizer, config, device)) is not None:
         figures["zero_shot_auroc"] = round(area, 4)

@@ -68,18 +68,27 @@ def train(
         )
     from model.training import read_config
     from model.training import train as run
+    from model.training.validation import better
 
+    read = read_config(config)
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     before = signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's; stopped as by Ctrl-C
     try:
         with staged_progress() if leads else nullcontext(lambda stage, done, total: None) as progress:
-            state = run(read_config(config), output, cache, workers, progress, resume, device, overwrite)
+            state = run(read, output, cache, workers, progress, resume, device, overwrite)
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped. With --resume the run goes on from its last validation; see {output}.") from None
     finally:
         signal.signal(signal.SIGTERM, before)
     if leads:
         figures = ", ".join(f"{name} {value}" for name, value in (state.best or {}).items())
+        chosen = read.selection
+        if state.base and not better(state.best or {}, state.base, chosen):
+            console.print(
+                f"No step was better than the base by {chosen}: {state.base.get(chosen)} before,"
+                f" {(state.best or {}).get(chosen)} after. The base may serve better than what was written.",
+                markup=False,
+            )
         console.print(
             f"Encoders written to {output}, as of step {state.best_step}: {figures}. Losses and validation:"
             f" {output / 'log.jsonl'}. Next: ALTA_MODEL_PATH={output} alta embed",

@@ -75,5 +75,7 @@ def _onednn_is_faster() -> bool:
     """Whether this processor has AVX-512 that MKL does not use: any that is not Intel's."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
         return False
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # made for torch's compiler; another torch may not have it
+        return False
     facts = Path("/proc/cpuinfo")
     return facts.exists() and "GenuineIntel" not in facts.read_text(errors="replace")

@@ -59,7 +59,7 @@ class DataConfig:
     validation_seed: int = 2
     validation_studies: int = 400  # simulated, or at most so many of the table's split "validate"
     # Share of texts cut to one section: people search with phrases, not with whole reports.
-    one_section: float = 0.5
+    one_section: float = 0.0
     augmentation: float = 1.0  # strength of the affine part; 1 is the paper's
     # Studies that say the same are no negatives of each other: those of one report, or also all without a finding.
     same_report: Literal["negative", "identical", "identical_or_normal"] = "negative"

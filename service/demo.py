@@ -39,13 +39,14 @@ def run_demo(console: Console, folder: Path, port: int, studies: int, keep_servi
     _fill_archive(console, settings, encoder, studies)
     query, prior = _query_study()
     files = write_dicom(query, folder / "query")
-    prior_files = write_dicom(prior, folder / "query") if prior else []
+    prior_files = write_dicom(prior, folder / "query-prior") if prior else []
     with running(settings, encoder) as address:
         console.rule("Ask")
         with httpx.Client(base_url=address, timeout=60) as client:
             _ask(console, client, query, files, prior_files)
         console.rule()
-        console.print(f"Web page  {address}/\nOpenAPI   {address}/docs")
+        if keep_serving:
+            console.print(f"Web page  {address}/\nOpenAPI   {address}/docs")
         console.print("[bold]Simulated patients, small encoders: a demonstration, not for clinical use.[/bold]")
         if keep_serving:
             console.print("Serving until Ctrl-C.")

@@ -31,6 +31,7 @@ class AltaEncoder:
         self.fingerprint = checkpoint.fingerprint
         self.dimension = checkpoint.model.config.embedding
         self.context_length = checkpoint.tokenizer.context_length
+        self.positions = checkpoint.model.config.text.positions
         self.device = device
         self.dtype = dtype
 
@@ -79,7 +80,7 @@ class AltaEncoder:
         if limit is None:
             return self.tokenizer
         tokenizer = copy.copy(self.tokenizer)  # shares the vocabulary; others may be encoding meanwhile
-        tokenizer.context_length = min(limit, self.model.config.text.positions)
+        tokenizer.context_length = min(limit, self.positions)
         return tokenizer
 
     def _autocast(self) -> torch.autocast:

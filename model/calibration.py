@@ -87,6 +87,19 @@ class Calibration:
         write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
         return path
 
+    @staticmethod
+    def describe(folder: Path) -> str | None:
+        """The calibration that a folder has, whosever encoders' it is, in words; None where there is none."""
+        path = folder / FILE
+        try:
+            found = Calibration._parse(path, json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, CheckpointError):
+            return "a file that was no calibration"
+        named = ", ".join(found.findings)
+        return f"that of {found.date} on {found.sample} ({found.studies} studies; calibrated: {named or 'nothing'})"
+
     @classmethod
     def load(cls, folder: Path, fingerprint: str) -> "Calibration | None":
         """The calibration of a checkpoint, None where there is none. Raises CheckpointError.

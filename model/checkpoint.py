@@ -31,6 +31,8 @@ __all__ = [
     "parse_architecture",
     "read_architecture",
     "read_fingerprint",
+    "read_provenance",
+    "read_run",
     "save_checkpoint",
     "write_whole",
 ]
@@ -68,10 +70,12 @@ def save_checkpoint(
     provenance: Provenance,
     dtype: torch.dtype = torch.float32,
     parameters: Mapping[str, torch.Tensor] | None = None,
+    run: str | None = None,
 ) -> None:
     """Write a checkpoint; each file appears whole or not at all.
 
-    dtype: of the stored weights; parameters: stand in for the model's own.
+    dtype: of the stored weights; parameters: stand in for the model's own; run: the mark of the training run that
+    writes them, by which it knows them again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -80,6 +84,8 @@ def save_checkpoint(
         "image_transform": dataclasses.asdict(transform),
         "provenance": dataclasses.asdict(provenance),
     }
+    if run is not None:
+        config["run"] = run
     given = parameters or _parameters(model)
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in given.items()}
     write_whole(folder / "vocab.txt", ("\n".join(vocabulary) + "\n").encode())
@@ -117,6 +123,22 @@ def read_architecture(folder: Path) -> tuple[ALTAConfig, ImageTransform]:
     return parse_architecture(folder / "config.json", _read_config(folder))
 
 
+def read_provenance(folder: Path) -> Provenance:
+    """Where a checkpoint comes from, without loading it. Raises CheckpointError."""
+    try:
+        return Provenance(**_read_config(folder)["provenance"])
+    except TypeError as error:
+        raise _not_alta(folder / "config.json", error) from error
+
+
+def read_run(folder: Path) -> str | None:
+    """The mark of the training run that wrote the checkpoint; None where there is none."""
+    try:
+        return _read_config(folder).get("run")
+    except CheckpointError:
+        return None
+
+
 def parse_architecture(path: Path, config: Mapping[str, Any]) -> tuple[ALTAConfig, ImageTransform]:
     """From the content of a description at ``path``. Raises CheckpointError."""
     try:
@@ -140,7 +162,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{folder}: no config.json; expected a folder written by `alta train`.") from None
+        found = "no config.json" if folder.is_dir() else "there is no such folder"
+        raise CheckpointError(f"{folder}: {found}; expected a folder written by `alta train`.") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}/config.json cannot be read: {error}.") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:

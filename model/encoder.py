@@ -42,6 +42,7 @@ class StudyEncoder(Protocol):
     fingerprint: str  # names weights, configuration and preprocessing; 64 hexadecimal digits
     dimension: int  # D
     context_length: int  # tokens of a text that are read, special tokens included
+    positions: int  # tokens of a text that could be read, where a protocol asks for more
     transform: ImageTransform
 
     def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:

@@ -17,6 +17,7 @@ class FakeEncoder:
         self.fingerprint = fingerprint
         self.dimension = dimension
         self.context_length = 32
+        self.positions = 512
         self.transform = ImageTransform(resize=32, crop=32, mean=0.5, std=0.25)
 
     def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:

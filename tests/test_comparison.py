@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,17 @@ def test_the_tables_of_the_checkpoints_that_encoders_started_from_count(tmp_path
     assert [error.message.split(" ")[0] for error in found.lost] == [str(runs["base"])]
 
 
+def test_encoders_whose_record_is_lost_are_known_by_their_provenance(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"provenance": {"trained_on": "table/studies.csv"}}))
+    with pytest.raises(CheckpointError, match=r"was trained on table/studies.csv, but its training.json is not there"):
+        recorded_table(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"provenance": {"trained_on": "MIMIC-CXR"}}))
+    assert recorded_table(tmp_path) is None
+    published = {"table": None, "config": {"base": {"checkpoint": None, "mrm": "MRM.pth", "cxr_bert": "bert"}}}
+    (tmp_path / "training.json").write_text(json.dumps(published))
+    assert recorded_tables([tmp_path]).unnamed == (Path("MRM.pth"), tmp_path)
+
+
 def test_encoders_name_the_table_that_they_were_trained_on(tmp_path: Path) -> None:
     assert recorded_table(tmp_path) is None
     record = tmp_path / "training.json"
@@ -175,6 +187,16 @@ def test_results_are_written_for_people_and_programs(tmp_path: Path) -> None:
     assert "| figure | a | b | b - a | chance | over |" in text and "- A note." in text and TIE_RULE in text
     for name in ("precision.png", "roc.png", "scores-a.png", "scores-b.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG") and f"({name})" in text
+
+
+def test_notes_say_which_encoders_they_are_of() -> None:
+    cut = "5 of 86 texts are longer."
+    columns = {
+        name: replace(outcome(0), notes=("Of all.", *own), of_encoder=(cut,))
+        for name, own in (("a", ()), ("b", ("Mine.",)))
+    }
+    assert report(**columns).all_notes[:3] == ("Of all.", f"a, b: {cut}", "b: Mine.")
+    assert report(a=columns["a"]).all_notes[:2] == ("Of all.", cut)
 
 
 def test_encoders_whose_names_a_file_name_cannot_tell_apart_have_their_own_plots(tmp_path: Path) -> None:

@@ -131,6 +131,53 @@ def test_patients_that_were_trained_on_are_refused(alta: Alta, tmp_path: Path) -
     assert code == 0 and last_line(out)["leak_check"] == "Leak check: switched off (--no-leak-check)."
 
 
+def test_a_base_that_is_lost_is_not_passed_over(alta: Alta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = ("labelled", labelled_list(tmp_path), "--images", tmp_path / "pictures", "--rounds", 20)
+    monkeypatch.chdir(tmp_path)
+    fold = write_list(tmp_path / "fold.csv", [{"patient_id": "x", "split": "train"}])
+    whole = write_list(tmp_path / "whole.csv", [{"patient_id": "p0-1", "split": "train"}])
+    record = {"table": str(fold), "config": {"base": {"checkpoint": "base"}}}
+    (tmp_path / "encoders" / "training.json").write_text(json.dumps(record))
+    code, _, err = alta(*labelled)
+    assert code == 1 and "adapted from base, which is not there" in err and "--training-table" in err
+    assert alta(*labelled, "--training-table", whole)[0] == 1  # the base's own
+    code, out, _ = alta(*labelled, "--training-table", fold)
+    assert code == 0 and "could not be checked, unless by a named table" in out and "adapted from base" in out
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "training.json").write_text(json.dumps({"table": str(whole)}))
+    (tmp_path / "elsewhere").mkdir()
+    for place in (tmp_path, tmp_path / "elsewhere"):
+        monkeypatch.chdir(place)
+        code, _, err = alta(*labelled)
+        assert code == 1 and "1 of the 14 patients" in err
+
+
+def test_a_finding_without_prompts_is_the_fault_of_the_option(alta: Alta, tmp_path: Path) -> None:
+    path = labelled_list(tmp_path)
+    code, _, err = alta("labelled", path, "--images", tmp_path / "pictures", "--finding", "Pneumothroax")
+    assert code == 1 and "--finding Pneumothroax: there are no prompts for it. Known: " in err and "line" not in err
+
+
+def test_at_a_terminal_the_table_stays_in_sight(alta: Alta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = ("labelled", labelled_list(tmp_path), "--images", tmp_path / "pictures", "--rounds", 20)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert last_line(alta(*labelled)[1])["protocol"] == "labelled"
+    out = alta(*labelled, "--output", tmp_path / "out")[1]
+    assert "Results written" in out and '"protocol"' not in out
+    written = (tmp_path / "out" / "results.md").read_text()
+    fingerprint = read_fingerprint(tmp_path / "encoders")
+    for expected in (
+        f"- list: path {tmp_path / 'list.csv'}",
+        f"fingerprint {fingerprint}",
+        "level frontal",
+        "- date: 2",
+    ):
+        assert expected in written
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["date"] in written
+    assert found["options"] == {"split": "test", "images": str(tmp_path / "pictures"), "level": "frontal"}
+
+
 def test_what_would_fail_at_the_end_fails_at_the_start(
     alta: Alta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +185,7 @@ def test_what_would_fail_at_the_end_fails_at_the_start(
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("service.cli.evaluation_run.load", lambda path: pytest.fail("nothing is embedded"))
     code, _, err = alta(*labelled, "--model", tmp_path / "encoders", "--model", tmp_path / "absent")
-    assert code == 1 and "absent: no config.json" in err
+    assert code == 1 and "absent: there is no such folder; expected" in err
     for protocol in (labelled, ("simulated",)):
         code, _, err = alta(*protocol, "--output", tmp_path / "file")
         assert code == 1 and "file: nothing can be written there: File exists" in err
@@ -171,6 +218,7 @@ def test_a_calibration_is_saved_beside_the_weights(alta: Alta, tmp_path: Path) -
     refused = next(err for code, _, err in outcomes if code)
     assert "No finding can be calibrated; nothing was written" in refused and "do not reliably rise" in refused
     out = next(out for code, out, _ in outcomes if not code)
+    worked = ["effusion", "clear lungs"] if not outcomes[0][0] else ["clear lungs", "effusion"]
     figures = last_line(out)["figures"]["calibrate"]
     assert {"brier: Edema", "calibration_error: Edema", "uncertain: Edema"} <= set(figures)
     assert figures["brier: Edema"]["after - before"][0] < 0
@@ -178,6 +226,11 @@ def test_a_calibration_is_saved_beside_the_weights(alta: Alta, tmp_path: Path) -
     saved = Calibration.load(tmp_path / "encoders", fingerprint)
     assert saved is not None and saved.date == "2025-02-03" and saved.studies == 40 and saved.patients == 20
     assert saved.findings["Edema"].positives == 20
+    assert "may lie above its value" in out and last_line(out)["leak_check"].startswith("Leak check: not done")
+    assert "replaces" not in out
+    prompts.write_text(json.dumps({"Edema": {"positive": worked[:1], "negative": worked[1:]}}))
+    out = alta(*arguments, "--date", "2025-02-04")[1]
+    assert "It replaces that of 2025-02-03 on list.csv (40 studies; calibrated: Edema)." in out
 
 
 def test_too_small_a_sample_writes_no_calibration(alta: Alta, tmp_path: Path) -> None:
@@ -228,6 +281,10 @@ def test_the_archive_is_measured_on_the_studies_that_every_encoder_has_embedded(
     assert code == 0, err
     assert last_line(out)["studies"] == 4 - own and f"{own} studies of 1 patients that were trained on" in out
     assert last_line(alta("archive", *models, "--rounds", 20, "--no-leak-check")[1])["studies"] == 4
+    strange = write_list(tmp_path / "s.csv", [row | {"study_id": "s"} for row in rows])
+    (tmp_path / "other" / "training.json").unlink()
+    out = alta("archive", *models, "--rounds", 20, "--training-table", strange)[1]
+    assert "none of the archive's studies is in" in out and "could not be matched" in out
     table = write_list(tmp_path / "t.csv", [row | {"split": "train"} for row in rows])
     code, _, err = alta("archive", *models, "--training-table", table)
     assert code == 1 and "None is left" in err

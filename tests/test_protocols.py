@@ -11,6 +11,7 @@ import pytest
 
 from model.alta_encoder import load_encoder
 from model.encoder import StudyEncoder
+from model.evaluation.embedding import embed_texts
 from model.evaluation.impressions import plain_impression
 from model.evaluation.lists import EvaluationList, ListError, read_list
 from model.evaluation.outcome import Outcome
@@ -127,6 +128,10 @@ def test_a_limit_reads_fewer_or_more_tokens_than_the_context(tmp_path: Path) -> 
     assert np.abs(encoder.encode_texts([long], limit=36) - encoder.encode_texts([long])).max() > 1e-3
     assert encoder.encode_texts([longer], limit=256).shape == (1, 8)  # no more than there are positions
     assert encoder.context_length == encoder.tokenizer.context_length == 24
+    for limit, cut, read in ((256, 1, 40), (None, 2, 24), (20, 2, 20)):  # the note tells what is read indeed
+        assert embed_texts(encoder, [short, long, longer], limit)[1] == (
+            f"{cut} of 3 texts are longer than the {read} tokens that are read.",
+        )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,7 @@ def test_the_nearest_class_is_chosen(tmp_path: Path) -> None:
     nothing = classify_5x200(Constant(), given)
     assert values(nothing)["accuracy"] == pytest.approx(1 / 5) and nothing.measures["accuracy"].chance == 1 / 5
     assert any("210/15/192/18/54" in note for note in nothing.notes)
-    with pytest.raises(ListError, match="no prompts for Edema"):
+    with pytest.raises(PromptFileError, match="--prompts: none for Edema"):
         classify_5x200(Constant(), given, {name: [name] for name in CLASSES_5 if name != "Edema"})
 
 
@@ -246,7 +251,7 @@ def test_a_finding_without_prompts_is_refused_unless_others_are_asked_for(tmp_pa
         classify_labelled(LimitedFake(), listed(tmp_path, cells), PAIRS)
     found = classify_labelled(Oracle(("Edema",)), listed(tmp_path, cells), PAIRS, ["Edema"])
     assert values(found)["auroc: Edema"] == 1.0
-    with pytest.raises(ListError, match="no prompts for Scoliosis"):
+    with pytest.raises(PromptFileError, match="--finding Scoliosis: there are no prompts"):
         classify_labelled(LimitedFake(), listed(tmp_path, cells), PAIRS, ["Scoliosis"])
 
 

@@ -35,10 +35,11 @@ def embed_images(
 def embed_texts(
     encoder: StudyEncoder, texts: Sequence[str], limit: int | None = None, progress: Progress = silent
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(R, D), and a note when some are longer than ``limit`` tokens (the encoder's own without one)."""
+    """(R, D), and a note when some are longer than ``limit`` tokens (the encoder's own without one), as far as the
+    encoder has positions."""
     encode = partial(encoder.encode_texts, limit=limit) if limit else encoder.encode_texts
     embedded = in_batches(encode, list(texts), "texts", progress)
-    read = limit or encoder.context_length
+    read = min(limit or encoder.context_length, encoder.positions)
     cut = sum(count > read for count in encoder.count_tokens(texts))
     notes = (f"{cut} of {len(texts)} texts are longer than the {read} tokens that are read.",) if cut else ()
     return embedded, notes

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..prompts import PromptPair
 from .lists import FRONTAL, EvaluationList
+from .prompt_files import PromptFileError
 
 __all__ = ["Labels", "read_labels"]
 
@@ -27,13 +28,17 @@ def read_labels(rows: EvaluationList, prompts: Mapping[str, PromptPair], finding
     """Labels of the findings that are asked: ``findings``, else every one that the list names.
 
     Either a column a finding (1, 0; empty and -1 are unknown), or one column ``labels`` or ``findings`` with the
-    positive ones joined by ";" ("No Finding" for none; an empty cell is unknown). Raises ListError.
+    positive ones joined by ";" ("No Finding" for none; an empty cell is unknown). Raises ListError, or PromptFileError
+    for a finding without prompts.
     """
+    if unknown := [name for name in findings if name not in prompts]:
+        raise PromptFileError(
+            f"--finding {', '.join(unknown)}: there are no prompts for it. Known: {', '.join(prompts)}. Name one of"
+            " these, or give prompts with --prompts."
+        )
     rows.require(FRONTAL, "patient_id")
     rows.require_patients()
     rows.require_images()
-    if unknown := [name for name in findings if name not in prompts]:
-        raise rows.error(rows.rows[0], f"no prompts for {', '.join(unknown)}; known: {', '.join(prompts)}.")
     columns = [name for name in findings or prompts if name in rows.columns]
     if columns:
         return _from_columns(rows, columns)

@@ -14,7 +14,8 @@ from ..training.tables import named_split
 
 __all__ = ["LeakError", "Recorded", "recorded_table", "recorded_tables", "require_no_leak", "trained_studies"]
 
-RECORD = "training.json"  # written into the checkpoint by training on a table
+RECORD = "training.json"  # written into the checkpoint by training
+TABLES = (".csv", ".csv.gz")  # how the name of a table ends
 SHOWN = 5
 REMEDY = "Name the table with --training-table, or pass --no-leak-check and answer for it."
 
@@ -26,11 +27,16 @@ class LeakError(InputError):
 @dataclass(frozen=True)
 class Recorded:
     """What encoders, and the checkpoints that they were adapted from, name as their training tables. unnamed: folders
-    that name none; lost: tables that are named and cannot be checked."""
+    and published files that name none; lost: tables and bases that are named and cannot be checked."""
 
     tables: tuple[Path, ...]
     unnamed: tuple[Path, ...]
     lost: tuple[CheckpointError, ...]
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What cannot be checked, without the remedy."""
+        return tuple(error.message.removesuffix(f" {REMEDY}").removesuffix(".") for error in self.lost)
 
 
 def recorded_tables(models: Sequence[Path]) -> Recorded:
@@ -45,13 +51,22 @@ def recorded_tables(models: Sequence[Path]) -> Recorded:
             continue
         seen.add(folder.resolve())
         try:
-            table = recorded_table(folder)
             base = (_record(folder).get("config") or {}).get("base") or {}
         except CheckpointError as error:
             lost.append(error)
             continue
         if base.get("checkpoint"):
-            waiting.append(Path(base["checkpoint"]))
+            try:
+                waiting.append(_base(folder, Path(base["checkpoint"])))
+            except CheckpointError as error:
+                lost.append(error)
+        elif base.get("mrm"):
+            unnamed.append(Path(base["mrm"]))
+        try:
+            table = recorded_table(folder)
+        except CheckpointError as error:
+            lost.append(error)
+            continue
         if table is None:
             unnamed.append(folder)
         else:
@@ -104,14 +119,37 @@ def trained_studies(tables: Sequence[Path]) -> set[str]:
     return {row["study_id"] for table in tables for row in _trained_on(table) if row.get("study_id")}
 
 
+def _base(model: Path, named: Path) -> Path:
+    """The folder of a base. A relative one was named from where training was started, which may lie above the model.
+
+    Raises CheckpointError when there are no encoders: it may have been trained on anybody.
+    """
+    for start in (Path(), *model.resolve().parents):
+        if any((start / named / name).is_file() for name in (RECORD, "config.json")):
+            return start / named
+    raise CheckpointError(
+        f"{model} was adapted from {named}, which is not there, so nobody can tell whom that was trained on. {REMEDY}"
+    )
+
+
 def _record(model: Path) -> dict[str, Any]:
+    """``training.json``; empty where encoders have none, as published ones. Raises CheckpointError where it is lost."""
+    found = _read(model / RECORD)
+    if found is None:
+        trained_on = ((_read(model / "config.json") or {}).get("provenance") or {}).get("trained_on")
+        if str(trained_on).endswith(TABLES):
+            raise CheckpointError(f"{model} was trained on {trained_on}, but its {RECORD} is not there. {REMEDY}")
+    return found or {}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads((model / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{model / RECORD} cannot be read: {error}. {REMEDY}") from error
-    return record if isinstance(record, dict) else {}
+        raise CheckpointError(f"{path} cannot be read: {error}. {REMEDY}") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _trained_on(table: Path) -> list[dict[str, str]]:

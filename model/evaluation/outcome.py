@@ -56,14 +56,16 @@ class ScoredLabels:
 
 @dataclass(frozen=True)
 class Outcome:
-    """measures by name, in the order in which they are shown. What is there to be drawn: precision; scored; and
-    probabilities, whose scores are probabilities of being positive."""
+    """measures by name, in the order in which they are shown; notes, those ``of_encoder`` on this encoder alone.
+    What is there to be drawn: precision; scored; and probabilities, whose scores are probabilities of being positive.
+    """
 
     measures: dict[str, Measure]
     notes: tuple[str, ...] = ()
     precision: Mapping[str, PrecisionCurve] = field(default_factory=dict)
     scored: Mapping[str, ScoredLabels] = field(default_factory=dict)
     probabilities: Mapping[str, ScoredLabels] = field(default_factory=dict)
+    of_encoder: tuple[str, ...] = ()
 
 
 def mean(patients: np.ndarray, values: np.ndarray, chance: float | None = None) -> Measure:

@@ -6,6 +6,7 @@ with columns of one protocol:   Report("zero-shot-rsna", comparison, outcomes, f
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ class Report:
     rounds: int = 1000
     all_notes: tuple[str, ...] = field(init=False)
 
+    date: str = field(default_factory=lambda: date.today().isoformat())  # ISO 8601
+
     def __post_init__(self) -> None:
-        spoken = [note for part in self.outcomes.values() for outcome in part.values() for note in outcome.notes]
+        spoken = [note for part in self.outcomes.values() for note in _spoken(part)]
         ending = (INTERVALS.format(f"{self.rounds:,}"), TIE_RULE)
         object.__setattr__(self, "all_notes", tuple(dict.fromkeys((*self.notes, *spoken, *ending))))
 
@@ -46,12 +49,27 @@ class Report:
         """A figure is [value, low, high]; null where it is undefined."""
         return {
             "protocol": self.protocol,
+            "date": self.date,
             **self.facts,
             "rounds": self.rounds,
             "tie_rule": TIE_RULE,
             "notes": list(self.all_notes),
             "figures": {title: part.as_json() for title, part in self.parts.items()},
         }
+
+
+def _spoken(columns: Mapping[str, Outcome]) -> list[str]:
+    """Notes of a part. Where several encoders are compared, one that does not hold for all, or speaks of an encoder,
+    begins with the names of those that it is of."""
+    of: dict[str, list[str]] = {}
+    for column, outcome in columns.items():
+        for note in dict.fromkeys((*outcome.notes, *outcome.of_encoder)):
+            of.setdefault(note, []).append(column)
+    own = {note for outcome in columns.values() for note in outcome.of_encoder}
+    plain = {
+        note for note, names in of.items() if len(columns) == 1 or (len(names) == len(columns) and note not in own)
+    }
+    return [note if note in plain else f"{', '.join(names)}: {note}" for note, names in of.items()]
 
 
 def shown(interval: Interval | None) -> str:
@@ -81,7 +99,7 @@ def write_report(report: Report, folder: Path) -> str | None:
 
 
 def _markdown(report: Report, pictures: tuple[str, ...]) -> str:
-    lines = [f"# {report.protocol}", ""]
+    lines = [f"# {report.protocol}", "", *_about(report), ""]
     for title, part in report.parts.items():
         if len(report.parts) > 1:
             lines += [f"## {title}", ""]
@@ -98,6 +116,22 @@ def _markdown(report: Report, pictures: tuple[str, ...]) -> str:
     for picture in pictures:
         lines += ["", f"![{picture.removesuffix('.png')}]({picture})"]
     return "\n".join(lines) + "\n"
+
+
+def _about(report: Report) -> list[str]:
+    """What was measured: date, list, encoders, options, as in the JSON."""
+    lines = [f"- date: {report.date}"]
+    for name, value in report.facts.items():
+        if name == "models":
+            lines += [f"- encoders {model}: {_pairs(facts)}" for model, facts in value.items()]
+        elif name != "leak_check":  # is a note
+            lines.append(f"- {name}: {_pairs(value) if isinstance(value, dict) else value}")
+    return [*lines, f"- rounds: {report.rounds}"]
+
+
+def _pairs(facts: Mapping[str, Any]) -> str:
+    listed = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return "; ".join(f"{name} {value}" for name, value in listed.items())
 
 
 def _line(cells: list[str]) -> str:

@@ -41,9 +41,8 @@ def image_to_text(encoder: StudyEncoder, rows: EvaluationList, progress: Progres
     notes = (
         *_sizes("impressions", classes, dict.fromkeys(CLASSES_5, 200)),
         *((f"{empty} impressions have no sentence of two words; they are encoded as empty texts.",) if empty else ()),
-        *cut,
     )
-    return Outcome(measures, notes, {"image to text": curve})
+    return Outcome(measures, notes, {"image to text": curve}, of_encoder=cut)
 
 
 def image_to_image(encoder: StudyEncoder, rows: EvaluationList, progress: Progress = silent) -> Outcome:
@@ -85,9 +84,8 @@ def text_to_image(encoder: StudyEncoder, rows: EvaluationList, progress: Progres
     notes = (
         *_sizes("queries", asking, dict.fromkeys(CLASSES_8, 5)),
         *_sizes("candidates", asked_for, dict.fromkeys(CLASSES_8, 200)),
-        *cut,
     )
-    return Outcome(measures, notes, {"text to image": curve})
+    return Outcome(measures, notes, {"text to image": curve}, of_encoder=cut)
 
 
 def evaluate_pairs(
@@ -105,7 +103,7 @@ def evaluate_pairs(
     images = embed_images(encoder, rows, level, progress)
     distinct = len(set(distinct_texts(texts).tolist()))
     merged = (f"{len(texts)} reports, {distinct} of them distinct; those that read the same are one.",)
-    return Outcome(measure_paired(images, reports, texts, rows.patients), (*merged, *cut))
+    return Outcome(measure_paired(images, reports, texts, rows.patients), merged, of_encoder=cut)
 
 
 def _roles(rows: EvaluationList) -> tuple[EvaluationList, EvaluationList]:

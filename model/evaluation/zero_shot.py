@@ -11,6 +11,7 @@ from .labels import read_labels
 from .lists import FRONTAL, EvaluationList
 from .metrics import auroc
 from .outcome import Measure, Outcome, ScoredLabels, area, mean
+from .prompt_files import PromptFileError
 from .retrieval import CLASSES_5
 from .thresholds import FOLDS, cross_validated
 
@@ -36,7 +37,7 @@ def classify_5x200(
     truth = np.array([CLASSES_5.index(name) for name in rows.classes(CLASSES_5)])
     given = prompts or {name: PROMPT_SETS[name].positive for name in CLASSES_5}
     if missing := [name for name in CLASSES_5 if name not in given]:
-        raise rows.error(rows.rows[0], f"no prompts for {', '.join(missing)}; expected all of {', '.join(CLASSES_5)}.")
+        raise PromptFileError(f"--prompts: none for {', '.join(missing)}; expected all of {', '.join(CLASSES_5)}.")
     directions = np.stack([encoder.encode_prompts(given[name]) for name in CLASSES_5])
     patients, cosines = rows.patients, embed_images(encoder, rows, progress=progress) @ directions.T
     right = cosines.argmax(axis=1) == truth

@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from .evaluation_options import (
     prompt_pairs,
 )
 from .evaluation_run import Asked, check_leaks, facts_of, load, publish, require_writable
+
+if TYPE_CHECKING:
+    from model.evaluation.outcome import Outcome
 
 __all__ = ["calibrate"]
 
@@ -55,12 +58,13 @@ def calibrate(
     from model.evaluation.embedding import embed_images
     from model.evaluation.labels import read_labels
     from model.evaluation.lists import read_list
-    from model.evaluation.outcome import Outcome, ScoredLabels
+    from model.evaluation.outcome import ScoredLabels
     from model.evaluation.report import Report
     from model.evaluation.zero_shot import score_findings
 
     folder = model or Settings().model_path
-    asked = Asked(rows, (folder,), images, split, training_table or (), leak_check, output, rounds)
+    chosen = {"prompts": prompts, "finding": finding, "level": level, "sensitivity": sensitivity}
+    asked = Asked(rows, (folder,), images, split, training_table or (), leak_check, output, rounds, chosen)
     listed = read_list(rows, images, split)
     leaks = check_leaks(asked, listed, (folder,))
     pairs = prompt_pairs(prompts)
@@ -92,18 +96,42 @@ def calibrate(
         fit.fitted,
         fit.left_out,
     )
+    replaced = Calibration.describe(folder)
     path = calibration.save(folder)
+    outcomes: dict[str, Outcome] = {"before": fit.before, "after": fit.after}
     notes = (
         leaks,
         *skipped,
+        *_few(fit.after),
         "Figures are cross-validated over five folds of whole patients; what is saved is fitted on all of them."
         " before: softmax of the two cosines. Lower brier and calibration_error are better; probabilities hold at the"
         " sample's prevalence.",
-        f"Calibration written to {path}.",
+        "The interval of calibration_error may lie above its value: drawing patients again adds chance deviations,"
+        " which count as miscalibration.",
+        f"Calibration written to {path}." + (f" It replaces {replaced}." if replaced else ""),
     )
-    outcomes: dict[str, Outcome] = {"before": fit.before, "after": fit.after}
-    found = {"list": facts, "models": {folder.name: {"path": str(folder), "fingerprint": encoder.fingerprint}}}
+    found = {
+        "list": facts,
+        "models": {folder.name: {"path": str(folder), "fingerprint": encoder.fingerprint}},
+        "options": asked.spoken(),
+        "leak_check": leaks,
+    }
     publish(
         Report("calibrate", {"calibrate": compare(outcomes, rounds)}, {"calibrate": outcomes}, found, notes, rounds),
         output,
     )
+
+
+def _few(after: "Outcome") -> list[str]:
+    """Figures that rest on next to nothing."""
+    from model.evaluation.calibrate import FEWEST
+
+    shaky = {
+        name: measure.over
+        for name, measure in after.measures.items()
+        if measure.over is not None and measure.over < FEWEST
+    }
+    return [
+        f"{name} rests on {over} cases that were decided; fewer than {FEWEST} say little."
+        for name, over in shaky.items()
+    ]

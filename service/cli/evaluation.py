@@ -86,7 +86,7 @@ def paired(
     """Own report and own study among all of the list: R@1/5/10, mean and median rank, both ways."""
     from model.evaluation.retrieval import evaluate_pairs
 
-    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds, {"level": level})
     run_protocol("paired", asked, lambda encoder, rows, report: evaluate_pairs(encoder, rows, LEVEL_OF[level], report))
 
 
@@ -106,7 +106,9 @@ def zero_shot_5x200(
     from model.evaluation.prompt_files import read_class_prompts
     from model.evaluation.zero_shot import classify_5x200
 
-    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+    asked = Asked(
+        rows, model or (), images, split, training_table or (), leak_check, output, rounds, {"prompts": prompts}
+    )
     given = read_class_prompts(prompts) if prompts else None
     run_protocol("zero-shot-5x200", asked, lambda encoder, rows, report: classify_5x200(encoder, rows, given, report))
 
@@ -146,7 +148,8 @@ def labelled(
     """Any labelled list: zero-shot AUROC of every finding."""
     from model.evaluation.zero_shot import classify_labelled
 
-    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+    chosen = {"prompts": prompts, "finding": finding, "level": level}
+    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds, chosen)
     pairs = prompt_pairs(prompts)
     run_protocol(
         "labelled",

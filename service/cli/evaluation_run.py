@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -54,6 +55,12 @@ class Asked:
     leak_check: bool
     output: Path | None
     rounds: int
+    options: Mapping[str, Any] = field(default_factory=dict)  # the protocol's own
+
+    def spoken(self) -> dict[str, Any]:
+        """What the options say that decides figures, for the results: those that are given."""
+        given = {"split": self.split, "images": self.images, **self.options}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value}
 
 
 def run_protocol(
@@ -80,7 +87,7 @@ def run_protocol(
             outcomes[name] = evaluate(encoder, rows, report)
             facts[name] = {"path": str(path), "fingerprint": encoder.fingerprint}
     part = compare(outcomes, asked.rounds)
-    found = {"list": facts_of(rows), "models": facts, "leak_check": leaks}
+    found = {"list": facts_of(rows), "models": facts, "options": asked.spoken(), "leak_check": leaks}
     publish(Report(protocol, {protocol: part}, {protocol: outcomes}, found, (leaks,), asked.rounds), asked.output)
 
 
@@ -144,8 +151,11 @@ def leave_out_trained(pairs: Sequence["Pairs"], named: Sequence[Path], models: S
         patient_of |= dict(zip(found.study_instance_uids, found.patients.tolist(), strict=True))
     patients = {patient_of[uid] for uid in trained_studies(tables) & patient_of.keys()}
     known = {uid for uid, patient in patient_of.items() if patient in patients}
-    if tables:
+    if known:
         said = [f"{len(known)} studies of {len(patients)} patients that were trained on are left out", *said]
+    elif tables:
+        nothing = f"none of the archive's studies is in {', '.join(map(str, tables))} by its Study Instance UID"
+        said = [f"{nothing}, so none is left out; a table with other identifiers could not be matched", *said]
     return f"Leak check: {'; '.join(said)}.", known
 
 
@@ -158,6 +168,7 @@ def training_tables(named: Sequence[Path], models: Sequence[Path]) -> tuple[list
         raise recorded.lost[0]
     unnamed = "" if named else ", ".join(map(str, recorded.unnamed))
     said = [f"not done for {unnamed}, which names no training table (--training-table)"] if unnamed else []
+    said += [f"could not be checked, unless by a named table: {loss}" for loss in recorded.losses]
     return list(dict.fromkeys((*named, *recorded.tables))), said
 
 
@@ -171,7 +182,8 @@ def facts_of(rows: "EvaluationList") -> dict[str, Any]:
 
 
 def publish(report: "Report", output: Path | None) -> None:
-    """Tables and notes for people, the folder where one is asked for, and the last line for programs."""
+    """Tables and notes for people, the folder where one is asked for, and the last line for programs, which at a
+    terminal would push the table away: there the folder has it."""
     from model.evaluation.report import write_report
 
     for title, part in report.parts.items():
@@ -188,7 +200,8 @@ def publish(report: "Report", output: Path | None) -> None:
             console.print(f"Results written to {output}.", markup=False, soft_wrap=True)
             if missing:
                 console.print(missing, markup=False, soft_wrap=True)
-    print(json.dumps(report.as_json()))
+    if output is None or failure or not sys.stdout.isatty():
+        print(json.dumps(report.as_json()))
     if failure:
         raise failure
 

@@ -25,6 +25,7 @@ __all__ = ["Catalog", "migrate", "open_catalog"]
 
 logger = logging.getLogger(__name__)
 
+WHICH = "Is it the right one? ALTA_DATA_DIR (data/demo for the demo's) or ALTA_DATABASE_URL names it."
 BUSY_TIMEOUT_MS = 60_000  # writers wait for each other rather than fail
 PATIENT_SECRET = "patient-key"
 # Any fixed number: PostgreSQL's advisory lock that lets one writer in at a time, as SQLite does by itself.
@@ -108,9 +109,15 @@ class Catalog:
 def open_catalog(url: str) -> Catalog:
     """Open the catalog at a SQLAlchemy URL, such as ``sqlite:///data/alta.db``.
 
-    Raises ArchiveError: database-unavailable, schema-outdated (``migrate`` was not run).
+    Raises ArchiveError: database-unavailable, schema-outdated (``migrate`` was not run). A SQLite file that is not
+    there is not created.
     """
     catalog = Catalog(url)
+    file = _sqlite_file(url)
+    if file is not None and not file.exists():
+        raise ArchiveError(
+            f"There is no catalog {catalog.url}. {WHICH} A new one: `alta db upgrade`.", "schema-outdated"
+        )
     try:
         with _reported(catalog), catalog.engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
@@ -121,7 +128,8 @@ def open_catalog(url: str) -> Catalog:
         expected = ScriptDirectory(str(folder)).get_current_head()
     if found != expected:
         catalog.close()
-        message = f"The catalog {catalog.url} has schema {found or 'none'}, expected {expected}: run `alta db upgrade`."
+        state = f"The catalog {catalog.url} has schema {found or 'none'}, expected {expected}"
+        message = f"{state}: run `alta db upgrade`." if found else f"{state}. {WHICH} If so: `alta db upgrade`."
         raise ArchiveError(message, "schema-outdated")
     catalog.patient_key("")  # makes the secret now: a writer that needs it later would wait for itself
     return catalog
@@ -133,9 +141,8 @@ def migrate(url: str, revision: str = "head") -> None:
     Safe to run by several processes at once: one works, the others wait and find it done.
     Raises ArchiveError: database-unavailable.
     """
-    path = sa.make_url(url).database
-    if sa.make_url(url).get_backend_name() == "sqlite" and path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if file := _sqlite_file(url):
+        file.parent.mkdir(parents=True, exist_ok=True)
     catalog = Catalog(url)
     try:
         with as_file(files("migrations")) as folder, _reported(catalog), catalog.write() as session:
@@ -167,8 +174,18 @@ def _reported(catalog: Catalog) -> Iterator[None]:
         if isinstance(error, (sa.exc.ProgrammingError, sa.exc.IntegrityError)):
             raise  # a mistake of ours, not the database's state
         cause = getattr(error, "orig", None) or error
-        message = f"The database {catalog.url} cannot be used: {cause}. Check ALTA_DATABASE_URL."
+        named = "ALTA_DATA_DIR or ALTA_DATABASE_URL" if catalog.engine.dialect.name == "sqlite" else "ALTA_DATABASE_URL"
+        message = f"The database {catalog.url} cannot be used: {cause}. Check {named}."
         raise ArchiveError(message, "database-unavailable") from error
+
+
+def _sqlite_file(url: str) -> Path | None:
+    """None for another database, or one in memory."""
+    parsed = sa.make_url(url)
+    name = parsed.database or ""
+    if parsed.get_backend_name() != "sqlite" or name in ("", ":memory:") or name.startswith("file:"):
+        return None
+    return Path(name)
 
 
 def _engine(url: str) -> sa.Engine:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from model.errors import ArchiveError
 from model.training.tables import StudyRow
 
-from .catalog import Catalog
+from .catalog import WHICH, Catalog
 from .studies import histories, slot_instances
 from .tables import MATCHED, Report, Study
 
@@ -20,7 +21,9 @@ def archive_studies(catalog: Catalog) -> Iterator[StudyRow]:
     """One row a study that has a matched report and a frontal image; slots are filled as for embedding.
 
     ``patient_id`` is the catalog's keyed pseudonym, never the Patient ID. Pictures are referenced where they lie.
+    Raises ArchiveError where there is none.
     """
+    found = False
     with catalog.session() as session:
         patients = list(
             session.scalars(
@@ -32,7 +35,15 @@ def archive_studies(catalog: Catalog) -> Iterator[StudyRow]:
             )
         )
         for start in range(0, len(patients), PATIENTS):
-            yield from _rows(session, patients[start : start + PATIENTS])
+            for row in _rows(session, patients[start : start + PATIENTS]):
+                found = True
+                yield row
+    if not found:
+        raise ArchiveError(
+            f"The catalog {catalog.url} has no study with a report and a frontal image. {WHICH} Studies and reports are"
+            " taken in with `alta ingest SOURCE --reports REPORTS`.",
+            "empty-archive",
+        )
 
 
 def _rows(session: Session, patients: list[int]) -> Iterator[StudyRow]:

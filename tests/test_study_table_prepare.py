@@ -222,7 +222,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     Path(rows[2].current_frontal).unlink()
     with pytest.raises(TableError, match=r"2 of 30 pictures are missing.*run without --dry-run.*2\.png"):
         prepare(rows, tmp_path / "out", dry_run=True)
-    with pytest.raises(TableError, match="No study is left \\(the source has none\\)"):
+    with pytest.raises(TableError, match="The source has no study: nothing was read"):
         prepare([], tmp_path / "out", dry_run=True)
     assert not (tmp_path / "out").exists()
 
@@ -296,6 +296,7 @@ def test_the_options_of_every_kind(alta: Alta, tmp_path: Path) -> None:  # noqa:
     written = json.loads(Path("out/summary.json").read_text())
     assert written["patients"] == 10 and written["folds"] == {"count": 3, "test": 2} and written["seed"] == 5
     left_out = write_csv(tmp_path / "list.csv", [{"patient_id": "p0"}, {"patient_id": "p1"}])
+    common = (*common, "--overwrite")
     code, out, _ = alta(*common, "--exclude-list", left_out, "--max-bad-share", 0.1)
     assert code == 0 and json.loads(Path("out/summary.json").read_text())["patients"] == 28
     left_out.write_text("patient_id\nP0 \n")

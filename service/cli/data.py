@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import partial
 from itertools import chain
@@ -62,6 +62,7 @@ def _common(
         float, typer.Option(min=0, max=1, help="Share of pictures that may be missing or undecodable.")
     ] = 0.01,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the summary; write nothing.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a table that --output already has.")] = False,
 ) -> None:
     """The options of every kind."""
 
@@ -148,7 +149,12 @@ def _manifest(
         if not sign:
             raise AltaError(f"--column {given}: expected FIELD=COLUMN, as in --column text=report_text.")
         columns[name] = value
-    return read_manifest(table, images, columns)
+    return read_manifest(table, images, columns, _tell_columns)
+
+
+def _tell_columns(names: Mapping[str, str]) -> None:
+    taken = ", ".join(name if name == column else f"{name} from {column}" for name, column in names.items())
+    console.print(f"Columns: {taken}. Others are not read; --column FIELD=COLUMN names another.", markup=False)
 
 
 @_kind("csv")
@@ -186,6 +192,7 @@ def _prepare(
     folds: int | None,
     fold: int | None,
     exclude_list: Path | None,
+    overwrite: bool,
     **options: Any,
 ) -> None:
     from model.training.tables import EXCLUDED, Folds, undecodable
@@ -193,6 +200,12 @@ def _prepare(
 
     if (folds is None) != (fold is None):
         raise AltaError("--folds and --fold go together: --folds 5 --fold 1 tests on the first of five.")
+    table = output / "studies.csv"
+    if table.exists() and not (overwrite or options["dry_run"]):
+        raise AltaError(
+            f"{table} is there already: expected a folder without a table, for runs that were trained on it could then"
+            " neither go on nor be checked for leaks. Name another --output, or replace it with --overwrite."
+        )
     exclude = _patients(exclude_list) if exclude_list else frozenset()
     with staged_progress() as progress:
         decode = partial(undecodable, workers=workers, progress=lambda *n: progress("decoding", *n))
@@ -208,11 +221,10 @@ def _prepare(
         )
     if exclude and EXCLUDED not in prepared.skipped:
         console.print(f"Mind: no patient of {exclude_list} is in the data; are they named as there?", markup=False)
-    _show(prepared, f"{output / 'studies.csv'}{', not written' if options['dry_run'] else ''}")
+    _show(prepared, f"{table}{', not written' if options['dry_run'] else ''}")
     if options["dry_run"]:
         console.print("Dry run: nothing was written.")
     else:
-        table = output / "studies.csv"
         console.print(f'Next: name it in a configuration, [data] table = "{table}", and alta train', markup=False)
 
 

@@ -21,7 +21,7 @@ patient_id, image_path and view must be there, and one of study_id and the three
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -66,17 +66,21 @@ class _Entry:
 
 
 def read_manifest(
-    path: Path, images: Path | None = None, columns: Mapping[str, str] | None = None
+    path: Path,
+    images: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    told: Callable[[Mapping[str, str]], None] = lambda names: None,
 ) -> Iterator[StudyRow | Skipped]:
     """Studies with a frontal, in order of patient and time. Pictures are relative to ``images`` or to the manifest.
 
     columns: column by field of ``MANIFEST_FIELDS``, where the manifest has another name or the field should be read
-    from another column; an empty name leaves the field out. Raises TableError that names line and column.
+    from another column; an empty name leaves the field out. told: is called with the
+    column that was taken for each field. Raises TableError that names line and column.
     """
     root = (images or path.parent).resolve()
     entries: dict[tuple[str, str], _Entry] = {}
     seen: dict[str, str] = {}  # patient, by picture
-    for line, values in _rows(path, columns or {}):
+    for line, values in _rows(path, columns or {}, told):
         at = f"{path}, line {line}"
         picture, patient = str(root / values["image_path"]), values["patient_id"]
         times = {name: _time(name, values[name], at) for name in TIMES if values.get(name)}
@@ -110,11 +114,15 @@ def read_manifest(
     yield from rows(entry.study for entry in entries.values())
 
 
-def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(
+    path: Path, columns: Mapping[str, str], told: Callable[[Mapping[str, str]], None]
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Values by field."""
     names: dict[str, str] = {}
     for line, row in read_csv(path):
-        names = names or _names(path, list(row), columns)
+        if not names:
+            names = _names(path, list(row), columns)
+            told(names)
         values = {name: row[column] for name, column in names.items()}
         if missing := [name for name in ("patient_id", "image_path") if not values[name]]:
             raise TableError(f"{path}, line {line}: {names[missing[0]]} is empty.")

@@ -49,6 +49,8 @@ def prepare(
     when nothing is left.
     """
     rows, skipped = _accepted(_first_patients(studies, limit), set(exclude), keep_unreported, progress)
+    if not rows and not skipped:
+        raise TableError("The source has no study: nothing was read, and nothing is written. Is it the right one?")
     read = len(rows) + sum(entry.reason in BAD_REPORTS for entry in skipped)
     bad = _bad_pictures(rows, decode)
     named = [(row, slot) for row in rows for slot in SLOTS if getattr(row, slot)]
@@ -70,7 +72,7 @@ def prepare(
     _require_few(kind, len(faults), len(named), pictures, max_bad_share, listed)
     _require_few("reports are missing or unreadable", len(unread), read, reports, max_bad_share, listed)
     if not rows:
-        reasons = ", ".join(sorted({entry.reason for entry in skipped})) or "the source has none"
+        reasons = ", ".join(sorted({entry.reason for entry in skipped}))
         raise TableError(f"No study is left ({reasons}); {listed}.")
     prepared = summarise(rows, skipped)
     if not dry_run:

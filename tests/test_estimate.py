@@ -20,7 +20,7 @@ from model.training.lora import add_lora
 from model.training.objectives import OBJECTIVES, ObjectiveName, choose_trainable
 from model.training.optimizer import make_optimizer
 from model.training.step import Update
-from model.training.tables import StudyRow, write_table
+from model.training.tables import StudyRow, TableError, write_table
 from model.training.workload import expected_workload, workload_of
 from tests.one_of_two import joined_batch
 from tests.test_cli import Alta, alta, one_line_of_error
@@ -210,14 +210,24 @@ def test_a_table_gives_its_images_and_its_tokens(tmp_path: Path) -> None:
     assert estimate_run(config).epochs == 3  # one batch of two in each
 
 
-def test_what_is_assumed_is_said(tmp_path: Path) -> None:
+def test_what_is_assumed_is_said() -> None:
+    config = configure("alta")
+    _, work, _, notes = expected_workload(config)
+    assert work.images == 4 and work.tokens == config.model.text.context_length  # 60 do not fit
+    assert sum("assumed" in note for note in notes) == 2
+
+
+def test_a_table_that_is_named_and_not_there_is_a_mistake(tmp_path: Path) -> None:
     missing = replace(configure("alta"), data=DataConfig(table=str(tmp_path / "absent.csv")))
-    for config in (missing, configure("alta")):
-        _, work, _, notes = expected_workload(config)
-        assert work.images == 4 and work.tokens == config.model.text.context_length  # 60 do not fit
-        assert sum("assumed" in note for note in notes) == 2
-    assert "absent.csv is not there" in " ".join(estimate_run(missing).notes)
-    assert estimate_run(missing).epochs is None
+    with pytest.raises(TableError, match=r"absent\.csv is not there; .*or leave data\.table out"):
+        estimate_run(missing)
+
+
+def test_numbers_that_make_no_network_are_a_mistake() -> None:
+    config = configure("alta")
+    odd = replace(config.model, image=replace(config.model.image, width=18, heads=2))  # no sines and cosines of it
+    with pytest.raises(TrainingConfigError, match=r"\[model\] describes no network"):
+        estimate_run(replace(config, model=odd))
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -241,8 +251,6 @@ name = "adapted"
 [base]
 mrm = "MRM.pth"
 cxr_bert = "CXR-BERT"
-[data]
-table = "studies.csv"
 [optim]
 steps = 62500
 """
@@ -252,6 +260,8 @@ def test_the_command_prints_what_a_run_costs_and_runs_nothing(alta: Alta, tmp_pa
     (tmp_path / "run.toml").write_text(PUBLISHED)
     code, out, _ = alta("train", tmp_path / "run.toml", "--estimate", "--studies-per-second", 100)
     assert code == 0
+    for name in ("mrm: MRM.pth", "cxr_bert: CXR-BERT/config.json", "cxr_bert: CXR-BERT/vocab.txt"):
+        assert f"\nWarning: base.{name}: no such file or directory; the run will not start without it.\n" in out
     assert "242.18" in out and "18.33" in out and "7.57%" in out
     assert "a multiply-add as 2 operations" in out and "not under a fifth" in out and "assumed" in out
     found = json.loads(out.splitlines()[-1])

@@ -32,3 +32,6 @@ def test_alta_pth_becomes_a_folder_that_is_served(tmp_path: Path, monkeypatch: p
     assert "Not for clinical use" in encoder.provenance.notice
     for name, value in encoder.model.named_parameters():
         torch.testing.assert_close(value, model.get_parameter(name))
+    again = CliRunner().invoke(app, command)
+    assert "holds the encoders of another run" in str(again.exception)
+    assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 0

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from model.alta import ALTA
 from model.alta_encoder import load_encoder
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint import load_checkpoint, read_provenance, save_checkpoint
 from model.encoder import StudyImages
 from model.errors import CheckpointError
 from model.losses import LossWeights
@@ -188,8 +188,30 @@ def test_adapters_are_refused_over_another_base(configure: Configure, cache: Pat
     save_checkpoint(tmp_path / "other", other, list(VOCABULARY), TRANSFORM, PROVENANCE)
     with pytest.raises(CheckpointError, match="another base"):
         apply_adapters(tmp_path / "run" / "adapters", BaseConfig(checkpoint=str(tmp_path / "other")), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
     with pytest.raises(CheckpointError, match=r"no adapters\.json"):
         apply_adapters(tmp_path / "other", BaseConfig(checkpoint=str(tmp_path / "other")), tmp_path / "x")
+
+
+def test_adapters_are_laid_over_no_encoders_unasked(
+    configure: Configure, base: Path, cache: Path, tmp_path: Path
+) -> None:
+    train(configure("alta"), tmp_path / "run", cache, workers=1)
+    train(configure("alta"), tmp_path / "other", cache, workers=1)
+    adapters, start = tmp_path / "run" / "adapters", BaseConfig(checkpoint=str(base))
+    for output, overwrite, message in (
+        (base, True, "is the base itself"),
+        (tmp_path / "other", False, "holds the encoders of another run.*--overwrite"),
+        (tmp_path / "run", True, "holds the adapters themselves"),
+        (adapters, True, "holds the adapters themselves"),
+        (base / "vocab.txt", True, "expected a folder for the encoders, found a file"),
+    ):
+        with pytest.raises(TrainingConfigError, match=message):
+            apply_adapters(adapters, start, output, overwrite)
+    apply_adapters(adapters, start, tmp_path / "other", overwrite=True)
+    left = {path.name for path in (tmp_path / "other").iterdir() if path.is_file()}
+    assert left == {"config.json", "model.safetensors", "vocab.txt", "training.json"}
+    load_checkpoint(base)
 
 
 # From the published files
@@ -274,6 +296,8 @@ def test_adapters_go_over_the_published_files(objective: ObjectiveName, publishe
     train(read_config(Path("run.toml")), Path("run"), cache, workers=1)
     files = BaseConfig(mrm="MRM.pth", cxr_bert="cxr_bert")
     apply_adapters(Path("run/adapters"), files, Path("applied"))
+    for folder in ("run", "applied"):
+        assert read_provenance(Path(folder)).license == "as the authors of its base state: MRM.pth, cxr_bert"
     trained, applied = (load_file(f"{name}/model.safetensors") for name in ("run", "applied"))
     assert trained.keys() == applied.keys()
     assert all(torch.allclose(trained[name], applied[name], atol=1e-6) for name in trained)

@@ -221,14 +221,19 @@ def test_decoding_goes_on_where_it_was_killed(table: Path, tmp_path: Path, monke
     assert np.array_equal(found.frontal, load(table, tmp_path / "other").frontal)
 
 
-def test_pictures_that_cannot_be_read_are_listed_and_limited(table: Path, tmp_path: Path) -> None:
+def test_pictures_that_cannot_be_read_are_listed_and_limited(
+    table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     Path(read_table(table)[0].current_frontal).write_bytes(b"no picture")
     with pytest.raises(TableError, match=r"1 of 12 pictures cannot be read.*max_bad_share.*not-an-image"):
         load(table, tmp_path / "cache", bad=0.05)
     found = load(table, tmp_path / "cache", bad=0.1, workers=2)
     assert found.ids[0] == "s1" and len(found) == 11
     assert found.slots[0].tolist() == [1, ABSENT, ABSENT, ABSENT]  # its prior is the broken one
-    [listed] = next(tmp_path.glob("cache/*/skipped.jsonl")).read_text().splitlines()
+    path = next(tmp_path.glob("cache/*/skipped.jsonl"))
+    assert "1 of 12 pictures of split train cannot be read, so 1 of 12 studies are left out" in caplog.text
+    assert str(path) in caplog.text
+    [listed] = path.read_text().splitlines()
     assert "not-an-image" in json.loads(listed)["reason"]
 
 

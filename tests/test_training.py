@@ -104,6 +104,9 @@ def test_what_is_not_written_has_its_default(tmp_path: Path) -> None:
             r"select is recall_at_10, which",
         ),
         ('name = "x"\n[transform]\ncrop = 160', r"transform\.crop is 160 px, model\.image\.size 224"),
+        ('name = "x"\n[model.image]\nheads = 5', r"model\.image\.width is 768, model\.image\.heads 5; expected a wid"),
+        ('name = "x"\n[model.image]\ndecoder_heads = 5', r"decoder_width is 768, model\.image\.decoder_heads 5"),
+        ('name = "x"\n[model.text]\nheads = 0', r"model\.text\.width is 768, model\.text\.heads 0"),
         ('name = "x"\nname = "y"', "not TOML"),
     ],
 )

@@ -21,14 +21,15 @@ from ..checkpoint import Provenance, parse_architecture, save_checkpoint, write_
 from ..errors import CheckpointError
 from ..image import ImageTransform
 from ..text import ReportTokenizer
-from .config import BaseConfig
+from .base import BaseConfig, check_base_files
 from .lora import low_rank_parameters, plain_name
-from .start import load_base
+from .output import RECORD, check_folder, clear_output
+from .problem import TrainingConfigError
+from .start import inherit_terms, load_base
 
 __all__ = ["apply_adapters", "export_adapters"]
 
 FORMAT = 1
-RECORD = "training.json"
 
 
 def export_adapters(
@@ -60,9 +61,14 @@ def export_adapters(
     write_whole(folder / "adapters.json", (json.dumps(description, indent=2) + "\n").encode())
 
 
-def apply_adapters(folder: Path, base: BaseConfig, output: Path) -> None:
-    """Write the checkpoint of ``base`` with the adapters of ``folder`` over it. Raises CheckpointError when they were
-    learned over another base."""
+def apply_adapters(folder: Path, base: BaseConfig, output: Path, overwrite: bool = False) -> None:
+    """Write the checkpoint of ``base`` with the adapters of ``folder`` over it; ``overwrite``: encoders of a run in
+    ``output`` are replaced. Raises CheckpointError when they were learned over another base, TrainingConfigError when
+    ``output`` is not theirs to write."""
+    if folder.resolve().is_relative_to(output.resolve()):
+        raise TrainingConfigError(f"{output} holds the adapters themselves; name another folder for the encoders.")
+    check_folder(output, base, overwrite)
+    check_base_files(base)
     description = _describe(folder)
     architecture, transform = parse_architecture(folder / "adapters.json", description)
     tokenizer = ReportTokenizer(folder / "vocab.txt", architecture.text.context_length)
@@ -84,7 +90,9 @@ def apply_adapters(folder: Path, base: BaseConfig, output: Path) -> None:
             own[name].copy_(weights[name])
         for name in sorted(name.removesuffix(".lora_A") for name in factors if name.endswith(".lora_A")):
             own[name].add_(weights[f"{name}.lora_B"] @ weights[f"{name}.lora_A"])
-    save_checkpoint(output, model, tokenizer.vocabulary, transform, Provenance(**description["provenance"]))
+    provenance = inherit_terms(Provenance(**description["provenance"]), base)
+    clear_output(output)
+    save_checkpoint(output, model, tokenizer.vocabulary, transform, provenance)
     if (folder / RECORD).exists():
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         record["config"]["base"] = asdict(base)  # where it lies here

@@ -9,10 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..alta import ALTAConfig, ImageConfig, TextConfig
 from ..checkpoint import Provenance, read_architecture
-from ..errors import AltaError
 from ..image import ImageTransform
 from ..losses import LossWeights
+from .base import BaseConfig
 from .objectives import OBJECTIVES, ObjectiveName
+from .problem import TrainingConfigError
 
 __all__ = [
     "BaseConfig",
@@ -24,27 +25,6 @@ __all__ = [
     "check_shares",
     "read_config",
 ]
-
-
-class TrainingConfigError(AltaError):
-    slug = "bad-training-config"
-
-
-@dataclass(frozen=True)
-class BaseConfig:
-    """Where the weights start: a checkpoint of ours, or the published MRM.pth and CXR-BERT folder; at random if empty.
-
-    Of a checkpoint the architecture, vocabulary and image constants are taken over too; [model] and [transform]
-    name only what is to differ.
-    """
-
-    checkpoint: str | None = None
-    mrm: str | None = None
-    cxr_bert: str | None = None
-
-    @property
-    def given(self) -> bool:
-        return self.checkpoint is not None or self.mrm is not None
 
 
 @dataclass(frozen=True)
@@ -255,6 +235,13 @@ def _impossible_number(config: TrainConfig) -> str:
         return f"optim.horizon is {optim.horizon}, optim.steps {optim.steps}; the rate would rise again after it."
     if image.size % image.patch:
         return f"model.image.size is {image.size}, which is no multiple of model.image.patch, {image.patch}."
+    for name, width, heads in (
+        ("model.image.", image.width, image.heads),
+        ("model.image.decoder_", image.decoder_width, image.decoder_heads),
+        ("model.text.", text.width, text.heads),
+    ):
+        if heads < 1 or width < 1 or width % heads:
+            return f"{name}width is {width}, {name}heads {heads}; expected a width that is a multiple of the heads."
     if text.context_length > text.positions:
         return (
             f"model.text.context_length is {text.context_length}, model.text.positions {text.positions}; a report"

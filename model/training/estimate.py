@@ -41,14 +41,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Estimate:
-    """notes: in sentences, what of the workload was measured and what assumed; epochs: None where the number of studies
-    is not known."""
+    """notes: in sentences, what of the workload was measured and what assumed."""
 
     parameters: dict[str, Parameters]
     workload: Workload
     flops: Flops  # of a study
     studies_seen: int
-    epochs: float | None
+    epochs: float
     notes: list[str]
 
     @property
@@ -82,7 +81,7 @@ def estimate_run(config: TrainConfig, tokens: float | None = None, processes: in
     config, workload, studies, notes = expected_workload(config, tokens)
     model = build_on_meta(config)
     seen = config.optim.steps * batch
-    epochs = config.optim.steps / (studies // batch) if studies else None  # a last batch that is not full is left out
+    epochs = config.optim.steps / (studies // batch)  # a last batch that is not full is left out
     flops = training_flops(config, workload, processes=processes, model=model)
     return Estimate(count_parameters(model), workload, flops, seen, epochs, notes)
 

@@ -21,6 +21,7 @@ from ..alta import ALTA, SLOTS
 from .config import TrainConfig
 from .lora import add_lora
 from .objectives import OBJECTIVES, choose_trainable
+from .start import make_network
 from .workload import Workload
 
 __all__ = ["Flops", "Spent", "build_on_meta", "training_flops"]
@@ -53,7 +54,7 @@ class Flops:
 def build_on_meta(config: TrainConfig) -> ALTA:
     """The model as a run would build it, what learns chosen, without weights."""
     with torch.device("meta"):
-        model = ALTA(config.model)
+        model = make_network(config.model)
         if OBJECTIVES[config.objective].lora:
             add_lora(model, config.optim.lora_rank)
     choose_trainable(model, config.objective, config.optim.trainable == "all")

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..alta import SLOTS
 from .config import TrainConfig, TrainingConfigError
 from .pictures import load_studies
 from .simulated import render_cohort
 from .studies import ABSENT, TrainingStudies
+from .tables import TableError, read_table
 
-__all__ = ["check_enough", "load_training", "usable"]
+__all__ = ["check_studies", "listed_studies", "load_training", "usable"]
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -36,7 +38,6 @@ def load_training(
             ) from error
         return training, validation
     table = Path(data.table)
-    contrasted = config.losses.contrastive or config.losses.local_contrastive
     parts = []
     for split in ("train", "validate"):
         loaded = load_studies(
@@ -49,21 +50,66 @@ def load_training(
             lambda *n, name=split: progress(f"{name} pictures", *n),
             data.max_bad_share,
         )
-        parts.append(usable(loaded, not contrasted and split == "train"))
+        parts.append(usable(loaded, _text_alone(config, split)))
     training, validation = parts
-    check_enough(table, len(training), config)
-    if len(validation) == 0:
-        raise TrainingConfigError(f"{table}: no usable study of split validate; the best checkpoint is chosen on them.")
+    _check_enough(table, len(training), config)
+    _check_validation(table, len(validation))
     return training, _first(validation, data.validation_studies)
 
 
-def check_enough(table: Path, studies: int, config: TrainConfig) -> None:
-    """Raises TrainingConfigError where so many training studies fill no batch."""
+def check_studies(config: TrainConfig) -> None:
+    """Before pictures are decoded: that the table, if one is named, has enough studies, should all be readable. Raises
+    TableError, TrainingConfigError."""
+    if config.data.table is not None:
+        listed_studies(config, "train")
+        _check_validation(Path(config.data.table), len(listed_studies(config, "validate")))
+
+
+def listed_studies(config: TrainConfig, split: str) -> TrainingStudies:
+    """Usable studies of the table without their pictures: slots say only whether there is an image. Raises TableError,
+    TrainingConfigError where those of split train fill no batch."""
+    table = Path(config.data.table or "")
+    if not table.is_file():
+        raise TableError(
+            f"data.table: {table} is not there; expected a studies.csv of `alta data prepare`. Mend the path, which is"
+            " relative to where the command is run, or leave data.table out: then studies are simulated."
+        )
+    rows = [row for row in read_table(table) if row.split == split]
+    slots = [[0 if path else ABSENT for path in row.slots()] for row in rows]
+    nothing = np.zeros((0, 1, 1), np.uint8)
+    listed = TrainingStudies(
+        ids=[row.study_id for row in rows],
+        patients=[row.patient_id for row in rows],
+        frontal=nothing,
+        lateral=nothing,
+        slots=np.array(slots, np.int64).reshape(-1, len(SLOTS)),
+        findings=[row.findings for row in rows],
+        impression=[row.impression for row in rows],
+        text=[row.text for row in rows],
+        labels=[None] * len(rows),
+    )
+    studies = usable(listed, _text_alone(config, split))
+    if split == "train":
+        _check_enough(table, len(studies), config)
+    return studies
+
+
+def _text_alone(config: TrainConfig, split: str) -> bool:
+    """Whether studies without a current frontal are of use."""
+    return split == "train" and not (config.losses.contrastive or config.losses.local_contrastive)
+
+
+def _check_enough(table: Path, studies: int, config: TrainConfig) -> None:
     if studies < config.optim.batch:
         raise TrainingConfigError(
             f"{table}: {studies} usable studies of split train, optim.batch is {config.optim.batch}; lower the batch or"
             " add studies."
         )
+
+
+def _check_validation(table: Path, studies: int) -> None:
+    if studies == 0:
+        raise TrainingConfigError(f"{table}: no usable study of split validate; the best checkpoint is chosen on them.")
 
 
 def usable(studies: TrainingStudies, text_alone: bool) -> TrainingStudies:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,17 +23,18 @@ from ..checkpoint import Provenance, save_checkpoint, write_whole
 from ..errors import AltaError
 from ..losses import TrainingBatch
 from ..text import ReportTokenizer
-from .adapters import RECORD, export_adapters
+from .adapters import export_adapters
 from .batches import BatchMaker
 from .config import TrainConfig, TrainingConfigError, check_shares
 from .distributed import World, join_world
 from .journal import Journal
-from .load import load_training
+from .load import check_studies, load_training
 from .lora import merged_parameters
 from .objectives import OBJECTIVES
 from .optimizer import make_optimizer, set_learning_rate
-from .start import build_model, write_vocabulary
-from .state import STATE, RunState, check_output, clear_output, keep_state, restore_state
+from .output import RECORD, STATE, check_output, clear_output
+from .start import build_model, check_start, provenance_of, write_vocabulary
+from .state import RunState, keep_state, restore_state, run_mark
 from .step import TrainingDiverged, Update
 from .studies import TrainingStudies
 from .validation import FEWEST, better, scored_findings, validate
@@ -75,14 +76,16 @@ def train(
     world = join_world(device)
     check_shares(config, world.size)
     check_output(output, config, resume, overwrite)
-    with _writing(output):
-        output.mkdir(parents=True, exist_ok=True)
+    check_start(config)
+    check_studies(config)
+    provenance = provenance_of(config)
     going_on = resume and (output / STATE).exists()
-    if not world.leads:
-        world.wait()  # until rank 0 has made the cache and the vocabulary
-    table_sha256 = _sha256(config.data.table)
-    studies, validation = load_training(config, cache, workers, progress)
-    _check_selection(config, validation)
+    with _made(output):
+        if not world.leads:
+            world.wait()  # until rank 0 has made the cache and the vocabulary
+        table_sha256 = _sha256(config.data.table)
+        studies, validation = load_training(config, cache, workers, progress)
+        _check_selection(config, validation)
     if world.leads:
         if not going_on:
             with _writing(output):
@@ -94,7 +97,8 @@ def train(
     model.to(world.device)
     update = Update(model, make_optimizer(model, config.optim), config, world)
     state = restore_state(output, model, update, config, table_sha256) if going_on else RunState()
-    _Run(config, output, model, tokenizer, update, validation, state, world, table_sha256).go(studies, progress)
+    run = _Run(config, output, model, tokenizer, update, validation, state, world, table_sha256, provenance)
+    run.go(studies, progress)
     world.leave()
     return state
 
@@ -112,6 +116,7 @@ class _Run:
     state: RunState
     world: World
     table_sha256: str | None
+    provenance: Provenance
 
     def go(self, studies: TrainingStudies, progress: Progress) -> None:
         config, state, world = self.config, self.state, self.world
@@ -160,6 +165,7 @@ class _Run:
         killed in between, the resumed run does it again."""
         config, state = self.config, self.state
         figures = validate(self.model, self.validation, self.tokenizer, config, self.world.device)
+        state.validations += 1
         with _writing(self.output):
             if better(figures, state.best, config.selection):
                 state.best, state.best_step = figures, state.done
@@ -168,13 +174,18 @@ class _Run:
             keep_state(self.output, state, self.model, self.update, config, self.table_sha256)
 
     def _save(self) -> None:
-        config = self.config
-        trained_on = config.data.table or f"simulated cohort {config.data.seed}"
-        provenance = config.provenance or Provenance(config.name, trained_on, "", "Not for clinical use.")
+        config, provenance = self.config, self.provenance
         stored = torch.float16 if config.stored_dtype == "float16" else torch.float32
         merged = merged_parameters(self.model)
         save_checkpoint(
-            self.output, self.model, self.tokenizer.vocabulary, config.transform, provenance, stored, merged
+            self.output,
+            self.model,
+            self.tokenizer.vocabulary,
+            config.transform,
+            provenance,
+            stored,
+            merged,
+            run_mark(config, self.table_sha256),
         )
         record = {
             "objective": config.objective,
@@ -190,6 +201,21 @@ class _Run:
         if OBJECTIVES[config.objective].needs_base and config.optim.trainable == "objective":
             export_adapters(self.output / "adapters", self.model, self.tokenizer, config.transform, provenance, written)
         write_whole(self.output / RECORD, written)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder, which is there; if it is new and the run fails while it is empty, it goes again."""
+    new = not folder.exists()
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
 
 
 @contextmanager

@@ -5,6 +5,7 @@ A picture that several slots name, such as a frontal that is the next study's pr
 
 import hashlib
 import json
+import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -21,6 +22,9 @@ from .tables import StudyRow, TableError, read_table
 
 __all__ = ["load_studies"]
 
+log = logging.getLogger(__name__)
+
+SKIPPED = "skipped.jsonl"
 CHUNK = 64  # pictures that are decoded, then recorded as done
 
 Progress = Callable[[int, int], None]  # done, total
@@ -48,6 +52,7 @@ def load_studies(
     total = len(frontal_paths) + len(lateral_paths)
     try:
         frontal, bad = _decode(frontal_paths, cache, target, workers, lambda done: progress(done, total))
+        lists = [_place(frontal_paths, cache, target) / SKIPPED] if bad else []
         offset = len(frontal_paths)
         lateral, worse = _decode(lateral_paths, cache, transform, workers, lambda done: progress(offset + done, total))
     except OSError as error:
@@ -55,6 +60,7 @@ def load_studies(
             f"{cache}: the decoded pictures cannot be kept: {error}. They need"
             f" {_gigabytes(frontal_paths, target) + _gigabytes(lateral_paths, transform):.1f} GB; run again to go on."
         ) from error
+    lists += [_place(lateral_paths, cache, transform) / SKIPPED] if worse else []
     bad |= worse
     if len(bad) > max_bad_share * total:
         first = "; ".join(f"{path}: {why}" for path, why in list(bad.items())[:3])
@@ -64,6 +70,11 @@ def load_studies(
         )
     numbers = [_numbers(frontal_paths, bad), _numbers(lateral_paths, bad)]
     kept = [row for row in rows if not row.current_frontal or row.current_frontal in numbers[0]]
+    if bad:
+        log.warning(
+            "%d of %d pictures of split %s cannot be read, so %d of %d studies are left out; see %s",
+            len(bad), total, split, len(rows) - len(kept), len(rows), " and ".join(map(str, lists)),
+        )  # fmt: skip
     slots = [[numbers[slot % 2].get(path, ABSENT) for slot, path in enumerate(row.slots())] for row in kept]
     return TrainingStudies(
         ids=[row.study_id for row in kept],
@@ -98,7 +109,7 @@ def _decode(
     shape = (len(paths), transform.crop, transform.crop)
     if not paths:
         return np.zeros(shape, np.uint8), {}
-    place = cache / f"pictures_{_key(paths, transform)}"
+    place = _place(paths, cache, transform)
     place.mkdir(parents=True, exist_ok=True)
     pictures = open_pictures(place / "pictures.npy", shape)
     journal = place / "done.jsonl"
@@ -114,8 +125,12 @@ def _decode(
             done.add(start)
             progress(min(len(done) * CHUNK, len(paths)))
     lines = (json.dumps({"path": path, "reason": why}) for path, why in bad.items())
-    (place / "skipped.jsonl").write_text("".join(line + "\n" for line in lines))
+    (place / SKIPPED).write_text("".join(line + "\n" for line in lines))
     return pictures, bad
+
+
+def _place(paths: Sequence[str], cache: Path, transform: ImageTransform) -> Path:
+    return cache / f"pictures_{_key(paths, transform)}"
 
 
 def _key(paths: Sequence[str], transform: ImageTransform) -> str:

@@ -1,4 +1,4 @@
-"""Where a run starts: vocabulary, architecture and weights, from nothing, a checkpoint or the published base."""
+"""Where a run starts: vocabulary, architecture, weights and terms, from nothing, a checkpoint or the published base."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,15 +6,63 @@ from pathlib import Path
 
 import torch
 
-from ..alta import ALTA
-from ..checkpoint import load_checkpoint
+from ..alta import ALTA, ALTAConfig
+from ..checkpoint import Provenance, load_checkpoint, read_provenance
 from ..published import load_cxr_bert, load_mrm
 from ..text import ReportTokenizer, extend_vocabulary, train_vocabulary
-from .config import BaseConfig, TrainConfig, TrainingConfigError
+from .base import BaseConfig, check_base_files
+from .config import TrainConfig, TrainingConfigError
 from .lora import add_lora
 from .objectives import OBJECTIVES, choose_trainable
 
-__all__ = ["build_model", "load_base", "write_vocabulary"]
+__all__ = [
+    "build_model",
+    "check_start",
+    "inherit_terms",
+    "load_base",
+    "make_network",
+    "provenance_of",
+    "write_vocabulary",
+]
+
+
+def check_start(config: TrainConfig) -> None:
+    """Before pictures are decoded, which takes hours: that there is a network, and that the base is there and fits it.
+    Raises TrainingConfigError, CheckpointError."""
+    check_base_files(config.base)
+    folder = config.base.checkpoint or config.base.cxr_bert
+    if folder is None:
+        with torch.device("meta"):
+            make_network(config.model)
+        return
+    build_model(config, ReportTokenizer(Path(folder) / "vocab.txt", config.model.text.context_length))
+
+
+def provenance_of(config: TrainConfig) -> Provenance:
+    """As configured; what is not said there comes from the base, whose terms bind what is adapted from it."""
+    trained_on = config.data.table or f"simulated cohort {config.data.seed}"
+    given = inherit_terms(config.provenance or Provenance(config.name, trained_on, "", ""), config.base)
+    return replace(given, notice=given.notice or "Not for clinical use.")
+
+
+def inherit_terms(given: Provenance, base: BaseConfig) -> Provenance:
+    """With the base's license and notice where it has none."""
+    if base.checkpoint:
+        terms = read_provenance(Path(base.checkpoint))
+        license, notice = terms.license, terms.notice
+    elif base.mrm and base.cxr_bert:
+        license = f"as the authors of its base state: {Path(base.mrm).name}, {Path(base.cxr_bert).name}"
+        notice = "For research. Not for clinical use."
+    else:
+        return given
+    return replace(given, license=given.license or license, notice=given.notice or notice)
+
+
+def make_network(config: ALTAConfig) -> ALTA:
+    try:
+        return ALTA(config)
+    except Exception as error:  # numbers that make no network break it in many ways
+        raise TrainingConfigError(f"[model] describes no network: {error}") from error
 
 
 def write_vocabulary(config: TrainConfig, bodies: Sequence[str], folder: Path) -> None:
@@ -34,10 +82,7 @@ def build_model(config: TrainConfig, tokenizer: ReportTokenizer) -> tuple[TrainC
     size = len(tokenizer.vocabulary)
     config = replace(config, model=replace(config.model, text=replace(config.model.text, vocabulary=size)))
     torch.manual_seed(config.seed)
-    try:
-        model = ALTA(config.model)
-    except Exception as error:  # numbers that make no network break it in many ways
-        raise TrainingConfigError(f"[model] describes no network: {error}") from error
+    model = make_network(config.model)
     load_base(model, tokenizer, config.base)
     if OBJECTIVES[config.objective].lora:
         add_lora(model, config.optim.lora_rank)

@@ -1,5 +1,6 @@
-"""The folder of a run: whose it is, and what an interrupted run goes on from."""
+"""What an interrupted run goes on from."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,47 +9,25 @@ from typing import Any
 import torch
 
 from ..alta import ALTA
-from ..checkpoint import opened_whole
-from .adapters import RECORD
+from ..checkpoint import opened_whole, read_run
 from .config import TrainConfig, TrainingConfigError
+from .output import RECORD, STATE
 from .step import Update
 
-__all__ = ["STATE", "RunState", "check_output", "clear_output", "keep_state", "restore_state"]
-
-STATE = "state.pt"
-MARKS = (STATE, "config.json", RECORD, "adapters/adapters.json")  # without these a folder holds no encoders
+__all__ = ["RunState", "keep_state", "restore_state", "run_mark"]
 
 
 @dataclass
 class RunState:
     """done: steps; base: validation figures of the base as it came; best: those of the checkpoint that is written, at
-    ``best_step``."""
+    ``best_step``, the best of ``validations``."""
 
     done: int = 0
     base: dict[str, float] | None = None
     best: dict[str, float] | None = None
     best_step: int = 0
+    validations: int = 0
     seconds: float = 0.0  # of training, over all interruptions
-
-
-def check_output(folder: Path, config: TrainConfig, resume: bool, overwrite: bool) -> None:
-    """Raises TrainingConfigError when the run would write over encoders that are not its own."""
-    base = config.base.checkpoint
-    if base is not None and Path(base).resolve() == folder.resolve():
-        raise TrainingConfigError(f"{folder} is the base of this run; name another folder for what is learned over it.")
-    # A run that was killed before its first state has a log.
-    interrupted = resume and ((folder / STATE).exists() or (folder / "log.jsonl").exists())
-    if not (interrupted or overwrite) and any((folder / mark).exists() for mark in MARKS):
-        raise TrainingConfigError(
-            f"{folder} holds the encoders of another run. Name another folder, go on with that run (--resume), or let"
-            " them be replaced (--overwrite)."
-        )
-
-
-def clear_output(folder: Path) -> None:
-    """Before a run that starts anew, so that no file of an earlier one is taken for its own."""
-    for mark in MARKS:
-        (folder / mark).unlink(missing_ok=True)
 
 
 def keep_state(
@@ -58,6 +37,7 @@ def keep_state(
     content = {
         "config": repr(config),
         "table_sha256": table_sha256,
+        "run": run_mark(config, table_sha256),
         "state": vars(state),
         "model": model.state_dict(),
         "optimizer": update.optimizer.state_dict(),
@@ -71,12 +51,20 @@ def keep_state(
 
 
 def restore_state(folder: Path, model: ALTA, update: Update, config: TrainConfig, table_sha256: str | None) -> RunState:
-    """Load everything into place. Raises TrainingConfigError when the run was of another configuration or table."""
+    """Load everything into place. Raises TrainingConfigError when the run was of another configuration or table, or its
+    encoders have been replaced."""
     content: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    run = content.get("run")  # older states have none
+    if run is not None and read_run(folder) != run:
+        raise TrainingConfigError(
+            f"{folder}: the encoders there are not those that the interrupted run had written, so it cannot go on from"
+            " them. Put its own back, or start anew in another folder or with --overwrite."
+        )
     if content["config"] != repr(config):
         raise TrainingConfigError(
             f"{folder}: the interrupted run had another configuration, so it cannot be resumed with this one"
-            f"{_changes(folder, config)}. Put the configuration back, or start anew in another folder."
+            f"{_changes(folder, config)}. Put the configuration back, or start anew in another folder, with this run as"
+            " [base] checkpoint to train on from what it has learned."
         )
     if content.get("table_sha256", table_sha256) != table_sha256:
         raise TrainingConfigError(
@@ -87,6 +75,11 @@ def restore_state(folder: Path, model: ALTA, update: Update, config: TrainConfig
     update.optimizer.load_state_dict(content["optimizer"])
     update.scaler.load_state_dict(content["scaler"])
     return RunState(**content["state"])
+
+
+def run_mark(config: TrainConfig, table_sha256: str | None) -> str:
+    """The same for all that a run writes, and for the same run made again."""
+    return hashlib.sha256(f"{config!r} {table_sha256}".encode()).hexdigest()
 
 
 def _changes(folder: Path, config: TrainConfig) -> str:

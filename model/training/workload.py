@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..alta import SLOTS, ALTAConfig
+from ..alta import ALTAConfig
 from ..errors import CheckpointError
 from ..losses import TrainingBatch
 from ..text import ReportTokenizer
 from .batches import BatchMaker
 from .config import TrainConfig, TrainingConfigError
-from .load import check_enough, usable
+from .load import listed_studies
 from .start import write_vocabulary
-from .studies import ABSENT, TrainingStudies
-from .tables import StudyRow, read_table
+from .studies import TrainingStudies
 
 __all__ = ["ASSUMED_TOKENS", "Workload", "expected_workload", "workload_of"]
 
@@ -53,10 +52,10 @@ def workload_of(batch: TrainingBatch, config: ALTAConfig) -> Workload:
 
 def expected_workload(config: TrainConfig, tokens: float | None = None) -> tuple[TrainConfig, Workload, int, list[str]]:
     """For a run: the configuration with the vocabulary's size where it is known, the mean study, how many studies there
-    are (0: not known), and in sentences what was measured and what assumed.
+    are, and in sentences what was measured and what assumed.
 
-    A study table that is there gives the images of a study, and with the base's vocabulary, or one learned from its
-    reports as the run would, their tokens. ``tokens`` overrides that. Raises TrainingConfigError, TableError.
+    A study table gives the images of a study, and with the base's vocabulary, or one learned from its reports as the
+    run would, their tokens. ``tokens`` overrides that. Raises TrainingConfigError, TableError.
     """
     table = None if config.data.table is None else Path(config.data.table)
     if tokens is not None and not 3 <= tokens <= config.model.text.context_length:
@@ -66,21 +65,17 @@ def expected_workload(config: TrainConfig, tokens: float | None = None) -> tuple
     assumed = tokens or min(ASSUMED_TOKENS, config.model.text.context_length)
     lengths = np.array([assumed])
     told = f"{assumed:g} tokens a report, special ones included: {'as given' if tokens else 'assumed'}."
-    if table is None or not table.exists():
-        why = "studies are simulated" if table is None else f"{table} is not there"
-        notes = [f"All slots that the configuration reads hold an image: assumed, since {why}.", told]
+    if table is None:
+        notes = ["All slots that the configuration reads hold an image: assumed, since studies are simulated.", told]
         everywhere = np.array([config.model.slots_read])
-        count = config.data.studies if table is None else 0
-        return config, _workload(config, everywhere, lengths), count, notes
-    contrasted = config.losses.contrastive or config.losses.local_contrastive
-    studies = usable(_without_pictures(table), text_alone=not contrasted)
-    check_enough(table, len(studies), config)
+        return config, _workload(config, everywhere, lengths), config.data.studies, notes
+    studies = listed_studies(config, "train")
     read = studies.present & np.array(config.model.slots_read)
     notes = [f"{table}: {len(studies)} studies of split train with {read.sum(1).mean():.2f} images that are read."]
     try:
         config, drawn = _report_lengths(config, studies)
     except CheckpointError as error:
-        told += f" {error}"
+        told = told if tokens else f"{told.removesuffix('.')}, since they cannot be counted: {error}"
     else:
         if tokens is None:
             lengths = drawn
@@ -102,24 +97,6 @@ def _encoded(config: ALTAConfig, read: np.ndarray) -> float:
 
 def _kept(config: ALTAConfig) -> int:
     return round(config.image.patches * (1 - config.image.mask_ratio))
-
-
-def _without_pictures(table: Path) -> TrainingStudies:
-    """Studies of split train; their slots say only whether there is an image."""
-    rows: list[StudyRow] = [row for row in read_table(table) if row.split == "train"]
-    slots = [[0 if path else ABSENT for path in row.slots()] for row in rows]
-    nothing = np.zeros((0, 1, 1), np.uint8)
-    return TrainingStudies(
-        ids=[row.study_id for row in rows],
-        patients=[row.patient_id for row in rows],
-        frontal=nothing,
-        lateral=nothing,
-        slots=np.array(slots, np.int64).reshape(-1, len(SLOTS)),
-        findings=[row.findings for row in rows],
-        impression=[row.impression for row in rows],
-        text=[row.text for row in rows],
-        labels=[None] * len(rows),
-    )
 
 
 def _report_lengths(config: TrainConfig, studies: TrainingStudies) -> tuple[TrainConfig, np.ndarray]:

@@ -9,6 +9,8 @@ from .console import console
 
 __all__ = ["adapters", "import_published"]
 
+OVERWRITE = "Replace the encoders of a run in the output folder."
+
 adapters = typer.Typer(no_args_is_help=True, help="Adapters alone, without the base they were learned over.")
 
 
@@ -19,6 +21,7 @@ def apply(
     base: Annotated[Path | None, typer.Option(help="The base as a checkpoint folder.")] = None,
     mrm: Annotated[Path | None, typer.Option(help="The base as published: MRM.pth.")] = None,
     cxr_bert: Annotated[Path | None, typer.Option(help="The base as published: the CXR-BERT folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
 ) -> None:
     """Lay adapters over the base they were learned over. Another base is refused."""
     from model.errors import AltaError
@@ -28,7 +31,7 @@ def apply(
     if (base is None) == (mrm is None or cxr_bert is None):
         raise AltaError("Name the base: either --base, or both --mrm and --cxr-bert.")
     names = {"checkpoint": base, "mrm": mrm, "cxr_bert": cxr_bert}
-    apply_adapters(folder, BaseConfig(**{name: str(path) for name, path in names.items() if path}), output)
+    apply_adapters(folder, BaseConfig(**{name: str(path) for name, path in names.items() if path}), output, overwrite)
     console.print(f"Encoders written to {output}. Next: ALTA_MODEL_PATH={output} alta embed", markup=False)
 
 
@@ -36,6 +39,7 @@ def import_published(
     weights: Annotated[Path, typer.Argument(help="ALTA.pth as its authors published it.")],
     cxr_bert: Annotated[Path, typer.Option(help="The CXR-BERT folder, for its vocab.txt.")],
     output: Annotated[Path, typer.Option(help="Folder that ALTA_MODEL_PATH will name.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
 ) -> None:
     """Turn the published ALTA.pth into encoders that this product serves. Mind its licence: non-commercial."""
     from model.alta import ALTA, ALTAConfig
@@ -43,7 +47,10 @@ def import_published(
     from model.image import ImageTransform
     from model.published import load_alta
     from model.text import ReportTokenizer
+    from model.training.config import BaseConfig
+    from model.training.output import check_folder, clear_output
 
+    check_folder(output, BaseConfig(cxr_bert=str(cxr_bert)), overwrite)
     config = ALTAConfig()
     vocabulary = ReportTokenizer(cxr_bert / "vocab.txt", config.text.context_length).vocabulary
     model = ALTA(config)
@@ -54,5 +61,6 @@ def import_published(
         license="as its authors state; their code is CC-BY-NC",
         notice="For research. Not for clinical use.",
     )
+    clear_output(output)
     save_checkpoint(output, model, vocabulary, ImageTransform(), provenance)
     console.print(f"Encoders written to {output}. Next: ALTA_MODEL_PATH={output} alta embed", markup=False)

@@ -39,23 +39,27 @@ class Machine:
 
 def print_estimate(path: Path, machine: Machine, tokens: float | None) -> None:
     from model.training import read_config
+    from model.training.base import absent_files
     from model.training.estimate import compare_as_published, estimate_run
 
     config = read_config(path)
+    warnings = [f"{absent}; the run will not start without it." for absent in absent_files(config.base)]
     found = estimate_run(config, tokens, machine.processes)
     compared = compare_as_published(found.workload.tokens)
     console.print(_parameters(f"Parameters, {config.name} ({config.objective})", found))
     console.print(_study(found))
-    epochs = f" ({found.epochs:.1f} epochs)" if found.epochs else ""
     begun = (
-        f"The run: {config.optim.steps:,} steps of {config.optim.batch} studies, {found.studies_seen:,} in all{epochs}."
+        f"The run: {config.optim.steps:,} steps of {config.optim.batch} studies, {found.studies_seen:,} in all"
+        f" ({found.epochs:.1f} epochs)."
     )
     for line in (begun, *_hours(found, machine), *found.notes, RULE):
         console.print(line, markup=False, soft_wrap=True)
+    for line in warnings:
+        console.print(f"Warning: {line}", markup=False, soft_wrap=True, style="yellow")
     console.print(_comparison(compared))
     for line in _verdict(compared):
         console.print(line, markup=False, soft_wrap=True)
-    print(json.dumps(_json(found, compared, machine)))
+    print(json.dumps(_json(found, compared, machine) | {"warnings": warnings}))
 
 
 def _parameters(title: str, found: "Estimate") -> Table:

@@ -1,5 +1,6 @@
 """``alta train`` and ``alta simulate``."""
 
+import logging
 import os
 import signal
 from contextlib import nullcontext
@@ -72,6 +73,8 @@ def train(
 
     read = read_config(config)
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    if not leads:
+        logging.getLogger("model").setLevel(logging.ERROR)  # all would say the same
     before = signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's; stopped as by Ctrl-C
     try:
         with staged_progress() if leads else nullcontext(lambda stage, done, total: None) as progress:
@@ -89,8 +92,10 @@ def train(
                 f" {(state.best or {}).get(chosen)} after. The base may serve better than what was written.",
                 markup=False,
             )
+        validations = f"{state.validations} validation{'' if state.validations == 1 else 's'}"
         console.print(
-            f"Encoders written to {output}, as of step {state.best_step}: {figures}. Losses and validation:"
+            f"Encoders written to {output}: step {state.best_step} of {state.done}, the best of {validations} by"
+            f" {chosen}: {figures}. Losses and validation:"
             f" {output / 'log.jsonl'}. Next: ALTA_MODEL_PATH={output} alta embed",
             markup=False,
         )

@@ -32,9 +32,11 @@ from model.simulation import simulate_studies
 from model.training import TrainConfig, read_config, train
 from model.training.batches import BatchMaker
 from model.training.config import BaseConfig
+from model.training.flops import training_flops
 from model.training.objectives import OBJECTIVES, ObjectiveName
 from model.training.simulated import render_cohort
 from model.training.studies import TrainingStudies
+from model.training.workload import workload_of
 
 CONFIG = Path("configs/claims.toml")
 CACHE = Path("runs/cache")
@@ -249,20 +251,35 @@ def table(output: Path, seeds: list[int]) -> dict[str, Any]:
     if "alta" not in judged:
         raise SystemExit("No complete runs of ALTA yet.")
     names = [name for name, _ in judged["alta"].figures()]
-    print("| variant | " + " | ".join(names) + " | trainable |")
-    print("|---" * (len(names) + 2) + "|")
+    print("| variant | " + " | ".join(names) + " | trainable | MFLOP a study |")
+    print("|---" * (len(names) + 3) + "|")
     for name, one in judged.items():
         figures = dict(one.figures())
         against = dict(one.figures(judged["alta"])) if name != "alta" else {}
         share = facts[name][0]["trainable"] / facts[name][0]["parameters"]
         cells = [f"{i.value:.3f}" + _difference(against.get(n)) for n, i in figures.items()]
-        print(f"| {name} | " + " | ".join(cells) + f" | {100 * share:.1f} % |")
+        operations = _operations(facts[name][0], output, name)
+        print(f"| {name} | " + " | ".join(cells) + f" | {100 * share:.1f} % | {operations / 1e6:.0f} |")
         results[name] = {
             "figures": {n: i.as_list() for n, i in figures.items()},
             "minus_alta": {n: i.as_list() for n, i in against.items()},
             "trainable_share": round(share, 4),
+            "flops_a_study": round(operations),
         }
     return results
+
+
+def _operations(record: dict[str, Any], output: Path, name: str) -> float:
+    """Floating point operations of a training step on one study of the judging cohort."""
+    checkpoint = load_checkpoint(folder_of(output, ("base", 0, None)))
+    base = replace(read_config(CONFIG), base=BaseConfig(checkpoint=str(folder_of(output, ("base", 0, None)))))
+    config = adaptation(base, VARIANTS[name][0], **VARIANTS[name][1])
+    text = replace(config.model.text, vocabulary=record["config"]["model"]["text"]["vocabulary"])
+    config = replace(config, model=replace(config.model, text=text))
+    studies = judges(config.model, checkpoint.transform)
+    maker = BatchMaker(studies, checkpoint.tokenizer, config.model, checkpoint.transform, config.data.one_section)
+    batch = maker(np.arange(200), seed=0, augmentation=None)
+    return training_flops(config, workload_of(batch, config.model)).whole.total
 
 
 def finished(output: Path, name: str, seed: int) -> Path | None:

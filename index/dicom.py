@@ -186,7 +186,7 @@ def _is_image_syntax(syntax: UID) -> bool:
         return False
     try:
         return get_decoder(syntax).is_available
-    except NotImplementedError:
+    except NotImplementedError:  # pydicom's answer for a syntax that it has no decoder for
         return False
 
 

@@ -97,7 +97,7 @@ def _decode_stored(dataset: pydicom.Dataset) -> np.ndarray:
         return dataset.pixel_array
     except ImageError:
         raise
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # pydicom's answer for a syntax that it has no decoder for
         raise ImageError(
             f"Transfer syntax {syntax.name} is not supported.",
             "unsupported-transfer-syntax",

@@ -10,11 +10,11 @@ from typing import Any
 from ..alta import SLOTS
 from ..csv_file import TableError, read_csv
 from ..errors import CheckpointError, InputError
+from ..training.output import RECORD
 from ..training.tables import named_split
 
 __all__ = ["LeakError", "Recorded", "recorded_table", "recorded_tables", "require_no_leak", "trained_studies"]
 
-RECORD = "training.json"  # written into the checkpoint by training
 TABLES = (".csv", ".csv.gz")  # how the name of a table ends
 SHOWN = 5
 REMEDY = "Name the table with --training-table, or pass --no-leak-check and answer for it."

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..alta import SLOTS
 from .config import TrainConfig, TrainingConfigError
-from .pictures import load_studies
+from .pictures import load_studies, studies_of_rows
 from .simulated import render_cohort
 from .studies import ABSENT, TrainingStudies
 from .tables import TableError, read_table
@@ -77,17 +76,7 @@ def listed_studies(config: TrainConfig, split: str) -> TrainingStudies:
     rows = [row for row in read_table(table) if row.split == split]
     slots = [[0 if path else ABSENT for path in row.slots()] for row in rows]
     nothing = np.zeros((0, 1, 1), np.uint8)
-    listed = TrainingStudies(
-        ids=[row.study_id for row in rows],
-        patients=[row.patient_id for row in rows],
-        frontal=nothing,
-        lateral=nothing,
-        slots=np.array(slots, np.int64).reshape(-1, len(SLOTS)),
-        findings=[row.findings for row in rows],
-        impression=[row.impression for row in rows],
-        text=[row.text for row in rows],
-        labels=[None] * len(rows),
-    )
+    listed = studies_of_rows(rows, slots, nothing, nothing)
     studies = usable(listed, _text_alone(config, split))
     if split == "train":
         _check_enough(table, len(studies), config)

@@ -20,7 +20,7 @@ from ..image import ImageTransform, read_radiograph
 from .studies import ABSENT, TrainingStudies, open_pictures
 from .tables import StudyRow, TableError, read_table
 
-__all__ = ["load_studies"]
+__all__ = ["studies_of_rows", "load_studies"]
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +76,23 @@ def load_studies(
             len(bad), total, split, len(rows) - len(kept), len(rows), " and ".join(map(str, lists)),
         )  # fmt: skip
     slots = [[numbers[slot % 2].get(path, ABSENT) for slot, path in enumerate(row.slots())] for row in kept]
+    return studies_of_rows(kept, slots, frontal, lateral)
+
+
+def studies_of_rows(
+    rows: list[StudyRow], slots: list[list[int]], frontal: np.ndarray, lateral: np.ndarray
+) -> TrainingStudies:
+    """``rows`` of a table with the pictures that ``slots`` (rows, 4) number."""
     return TrainingStudies(
-        ids=[row.study_id for row in kept],
-        patients=[row.patient_id for row in kept],
+        ids=[row.study_id for row in rows],
+        patients=[row.patient_id for row in rows],
         frontal=frontal,
         lateral=lateral,
         slots=np.array(slots, np.int64).reshape(-1, len(SLOTS)),
-        findings=[row.findings for row in kept],
-        impression=[row.impression for row in kept],
-        text=[row.text for row in kept],
-        labels=[row.known_findings() for row in kept],
+        findings=[row.findings for row in rows],
+        impression=[row.impression for row in rows],
+        text=[row.text for row in rows],
+        labels=[row.known_findings() for row in rows],
     )
 
 

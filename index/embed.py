@@ -25,6 +25,7 @@ from model.text import report_body
 
 from .catalog import Catalog
 from .progress import Progress
+from .removal import remove_embeddings
 from .slots import SLOTS
 from .studies import histories, slot_instances
 from .tables import IMAGE, KINDS, MATCHED, Embedding, EmbeddingFailure, Report, Study
@@ -204,8 +205,15 @@ def _write(catalog: Catalog, kind: str, fingerprint: str, tasks: Sequence[_Task]
             if (task.study_id, task.source_hash) not in existing
         ]
         replaced = [task.study_id for task, _ in new]
-        for table in (Embedding, EmbeddingFailure):
-            session.execute(sa.delete(table).filter_by(**of_model).where(table.study_id.in_(replaced)))
+        remove_embeddings(
+            session,
+            Embedding.kind == kind,
+            Embedding.model_fingerprint == fingerprint,
+            Embedding.study_id.in_(replaced),
+        )
+        session.execute(
+            sa.delete(EmbeddingFailure).filter_by(**of_model).where(EmbeddingFailure.study_id.in_(replaced))
+        )
         for task, outcome in new:
             about = {"study_id": task.study_id, "source_hash": task.source_hash, **of_model}
             if isinstance(outcome, InputError):

@@ -35,11 +35,15 @@ MAX_UID: Final = 64  # PS3.5 9.1
 
 @dataclass(frozen=True)
 class Source:
-    """A file to take in. ``given``: facts from a manifest, before the file's own; ``refusal``: known beforehand."""
+    """A file to take in. ``given``: facts from a manifest, before the file's own; ``refusal``: known beforehand.
+
+    ``replaces``: what its sender sends under a SOP instance UID takes the place of what was archived under it.
+    """
 
     path: Path
     given: InstanceFacts | None = None
     refusal: Refusal | None = None
+    replaces: bool = False
 
 
 @dataclass(frozen=True)

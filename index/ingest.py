@@ -20,13 +20,14 @@ from .dicom import InstanceFacts, Refusal
 from .examine import Examined, Source, examiner
 from .matching import match_reports, record_reports
 from .progress import Progress
+from .received import ReceivedStore, Waiting
 from .record import Recorded, path_key, record
 from .reports import ReportText, is_uid, read_reports, read_text
 from .slots import UNKNOWN
 from .sources import files_in, is_text, read_manifest
 from .tables import ACCEPTED, MATCHED, REFUSED, Instance, Report, Study
 
-__all__ = ["IngestSummary", "ingest_folder", "ingest_manifest"]
+__all__ = ["IngestSummary", "ingest_folder", "ingest_manifest", "ingest_received"]
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,33 @@ def ingest_manifest(
     return summary
 
 
+def ingest_received(
+    catalog: Catalog,
+    store: ReceivedStore,
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> IngestSummary:
+    """Take in what a store has received and the catalog does not know yet, in the order in which it came.
+
+    An instance that was sent again with other content takes the place of the old one, whose embedding becomes stale.
+    """
+    summary = IngestSummary()
+    with store.one_at_a_time():
+        waiting = store.waiting()
+        last: dict[Path, Waiting] = {}
+        for item in waiting:
+            last.pop(item.path, None)  # sent several times: its last place in the order counts
+            last[item.path] = item
+        sources = [Source(path, replaces=True) for path in last]
+        _ingest_files(catalog, sources, summary, progress, workers, retry_refused=False)
+        for item in waiting:
+            store.done(item)
+    with catalog.write() as session:
+        match_reports(catalog, session)
+    return summary
+
+
 def _ingest_files(
     catalog: Catalog,
     sources: Sequence[Source],
@@ -161,6 +189,8 @@ def _split_known(
 
 def _may_pass_now(source: Source, row: Instance) -> bool:
     """Whether a refused file that has not changed itself is to be judged again."""
+    if source.replaces and row.reason == "superseded":  # and now it is sent again
+        return True
     return source.given is not None or source.refusal is not None or row.reason in PASSING_REASONS
 
 

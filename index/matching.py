@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, contains_eager
 
 from .catalog import Catalog
-from .record import forget_embeddings, nobody_key
+from .record import nobody_key
+from .removal import forget_embeddings
 from .reports import SECTIONS, ReportText
 from .tables import MATCHED, REFUSED, REPORT, UNMATCHED, Patient, Report, Study
 

@@ -17,11 +17,12 @@ from sqlalchemy.orm import Session
 from .catalog import Catalog
 from .dicom import InstanceFacts, Refusal, clean
 from .examine import Examined
+from .removal import forget_embeddings
 from .slots import SLOTS
 from .studies import histories, slot_instances
-from .tables import ACCEPTED, IMAGE, REFUSED, Embedding, EmbeddingFailure, Instance, Patient, Study
+from .tables import ACCEPTED, IMAGE, REFUSED, Instance, Patient, Study
 
-__all__ = ["Recorded", "forget_embeddings", "nobody_key", "path_key", "record"]
+__all__ = ["Recorded", "nobody_key", "path_key", "record", "refresh_sources"]
 
 _COPIED = (
     "modality",
@@ -132,33 +133,39 @@ class _Recorder:
         facts = item.facts
         assert facts is not None
         holder = self._holders.get(facts.sop_instance_uid)
-        if holder is not None and holder is not row:
-            if os.path.exists(holder.path):
-                same = holder.sha256 == item.sha256
+        holder = None if holder is row else holder
+        there = holder is not None and os.path.exists(holder.path)
+        if holder is not None and there:
+            same = holder.sha256 == item.sha256
+            if same or not item.source.replaces:
                 words = "is already archived from" if same else "is archived with different content from"
                 message = f"SOP instance {facts.sop_instance_uid} {words} {holder.path}."
                 return Refusal("duplicate" if same else "conflicting", message)
-            self._touch(holder)
-            self._refuse_moved(holder, row)
         study = self._studies.get(facts.study_instance_uid or "")
-        if study is not None and not self._may_belong(facts, study, row):
+        if study is not None and not self._may_belong(facts, study, row, holder):
             message = f"Study {facts.study_instance_uid} is archived under another patient."
             return Refusal("conflicting-patient", message)
+        if holder is not None:
+            self._touch(holder)
+            if there:
+                self._retire(holder, "superseded", f"The same instance came again with other content: {row.path}.")
+            else:
+                self._retire(holder, "file-missing", f"The file is gone; the same instance was found at {row.path}.")
         return None
 
-    def _refuse_moved(self, holder: Instance, row: Instance) -> None:
-        detail = f"The file is gone; the same instance was found at {row.path}."
-        holder.study, holder.status, holder.reason, holder.detail = None, REFUSED, "file-missing", detail
+    def _retire(self, holder: Instance, reason: str, detail: str) -> None:
+        holder.study, holder.status, holder.reason, holder.detail = None, REFUSED, reason, detail
         self._session.flush()  # before the new row, or two accepted ones meet in the unique index
 
-    def _may_belong(self, facts: InstanceFacts, study: Study, row: Instance) -> bool:
+    def _may_belong(self, facts: InstanceFacts, study: Study, row: Instance, holder: Instance | None) -> bool:
         if self._common_key(facts, study) is not None:
             return True
+        own = [image.id for image in (row, holder) if image is not None and image.id is not None]
         others = sa.select(Instance.id).where(
-            Instance.study_id == study.id, Instance.status == ACCEPTED, Instance.id != row.id
+            Instance.study_id == study.id, Instance.status == ACCEPTED, Instance.id.not_in(own)
         )
         # A corrected file may move its study to the right patient when nothing else vouches for the old one.
-        return row.id is not None and self._session.scalar(others.limit(1)) is None
+        return bool(own) and self._session.scalar(others.limit(1)) is None
 
     def _common_key(self, facts: InstanceFacts, study: Study) -> str | None:
         """The key of the one patient that image and study both can be, of the two the one that says more; else None."""
@@ -219,6 +226,7 @@ class _Recorder:
     def _copy_facts(self, facts: InstanceFacts, row: Instance, accepted: bool) -> None:
         if self._holders.get(row.sop_instance_uid) is row and facts.sop_instance_uid != row.sop_instance_uid:
             del self._holders[row.sop_instance_uid]
+        row.patient_key = self._patient_key(facts) if facts.patient_id else None
         for name in _COPIED:
             value = getattr(facts, name)
             if not accepted and isinstance(value, str):
@@ -243,12 +251,6 @@ def refresh_sources(session: Session, patient_ids: Iterable[int]) -> None:
                 study.image_source = source
                 if source is None:
                     forget_embeddings(session, [study.id], IMAGE)
-
-
-def forget_embeddings(session: Session, study_ids: Sequence[int], kind: str) -> None:
-    """What a study no longer has must no longer be found."""
-    for table in (Embedding, EmbeddingFailure):
-        session.execute(sa.delete(table).where(table.kind == kind, table.study_id.in_(study_ids)))
 
 
 def _shown(path: Path) -> str:

@@ -3,7 +3,9 @@
     Patient 1-n Study 1-n Instance      one row for every file ever met, refused ones with their reason
                 Study 1-n Report        one row for every report ever met
                 Study 1-n Embedding     at most one a kind and model
-    Generation                          which FAISS files serve which embeddings
+    EmbeddingRemoval                    embeddings that are gone, so that every searcher drops them
+    Generation                          which index files serve which embeddings
+    Setting, ForgottenPatient, Backup   what the administrator decided or did
 
 ``index.catalog`` opens the database; ``migrations`` creates it.
 """
@@ -16,27 +18,35 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 __all__ = [
     "ACCEPTED",
+    "AS_REPORT",
     "IMAGE",
     "KINDS",
     "MATCHED",
     "REFUSED",
     "REPORT",
     "UNMATCHED",
+    "WITHDRAWN",
+    "Backup",
     "Base",
     "Embedding",
     "EmbeddingFailure",
+    "EmbeddingRemoval",
+    "ForgottenPatient",
     "Generation",
     "Instance",
     "Patient",
     "Report",
     "Secret",
+    "Setting",
     "Study",
 ]
 
 ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
+AS_REPORT: Final = "report"  # a file that is a report, such as a structured one: its text is a row of ``Report``
 MATCHED: Final = "matched"
 UNMATCHED: Final = "unmatched"
+WITHDRAWN: Final = "withdrawn"
 
 IMAGE: Final = "image"
 REPORT: Final = "report"
@@ -81,6 +91,15 @@ class Secret(Base):
     value: Mapped[bytes]
 
 
+class Setting(Base):
+    """What holds for the whole archive, whichever process reads it, such as how old a prior study may be."""
+
+    __tablename__ = "setting"
+
+    name: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(sa.Text)
+
+
 class Patient(Base):
     __tablename__ = "patient"
 
@@ -117,7 +136,8 @@ class Study(Base):
 
 
 class Instance(Base):
-    """A file. ``reason`` (a slug) and ``detail`` (a sentence) say why a refused one is refused."""
+    """A file. ``status``: accepted, refused, or report for a file that is one. ``reason`` (a slug) and ``detail`` (a
+    sentence) say why a refused one is refused."""
 
     __tablename__ = "instance"
     __table_args__ = (
@@ -142,9 +162,12 @@ class Instance(Base):
     detail: Mapped[str | None] = mapped_column(sa.Text)
     study_id: Mapped[int | None] = mapped_column(sa.ForeignKey("study.id"), index=True)
     sop_instance_uid: Mapped[str | None] = mapped_column(sa.String(64))
+    # HMAC of the Patient ID and issuer that the file names, of refused files too: what `forget` has to find.
+    patient_key: Mapped[str | None] = mapped_column(sa.String(64), index=True)
     modality: Mapped[str | None] = mapped_column(sa.String(16))
     view_position: Mapped[str | None] = mapped_column(sa.String(16))
     view: Mapped[str | None] = mapped_column(sa.String(16))  # frontal, lateral or unknown
+    view_source: Mapped[str | None] = mapped_column(sa.String(16))  # header, manifest or classifier
     rows: Mapped[int | None]
     columns: Mapped[int | None]
     instance_number: Mapped[int | None] = mapped_column(sa.BigInteger)
@@ -157,7 +180,8 @@ class Instance(Base):
 
 
 class Report(Base):
-    """A report as given. ``matched`` to its study, ``unmatched`` until that study arrives, or ``refused``."""
+    """A report as given. ``matched`` to its study, ``unmatched`` until that study arrives, ``refused``, or
+    ``withdrawn`` by its sender: then without text, and there so that an older version that comes late stays out."""
 
     __tablename__ = "report"
     __table_args__ = (
@@ -186,6 +210,8 @@ class Report(Base):
     impression: Mapped[str | None] = mapped_column(sa.Text)
     text: Mapped[str] = mapped_column(sa.Text)
     sha256: Mapped[str] = mapped_column(sa.String(64))
+    stage: Mapped[str | None] = mapped_column(sa.String(16))  # preliminary, final or corrected, where the sender says
+    issued_at: Mapped[datetime | None] = mapped_column(_UtcDateTime)  # of this version, where the sender says
     created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
     updated_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now, onupdate=_now)
 
@@ -211,6 +237,20 @@ class Embedding(Base):
     created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
 
 
+class EmbeddingRemoval(Base):
+    """An embedding row that was deleted: a searcher whose index still holds it leaves it out."""
+
+    __tablename__ = "embedding_removal"
+    __table_args__ = ({"sqlite_autoincrement": True},)  # ids are never used twice
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    embedding_id: Mapped[int]
+    study_id: Mapped[int]  # no foreign key: the study may be gone too
+    kind: Mapped[str] = mapped_column(sa.String(16))
+    model_fingerprint: Mapped[str] = mapped_column(sa.String(64))
+    created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
+
+
 class EmbeddingFailure(Base):
     """A study that cannot be embedded as it is. Tried again when its source changes, or when asked."""
 
@@ -228,7 +268,7 @@ class EmbeddingFailure(Base):
 
 
 class Generation(Base):
-    """FAISS files built from the embeddings of one model up to a row; at most one is live."""
+    """Index files built from the embeddings of one model up to a row; at most one is live."""
 
     __tablename__ = "generation"
     __table_args__ = (
@@ -243,9 +283,11 @@ class Generation(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    state: Mapped[str] = mapped_column(sa.String(16))  # building, live, retired, failed
+    state: Mapped[str] = mapped_column(sa.String(16))  # building, live, retired, failed, removed
     model_fingerprint: Mapped[str] = mapped_column(sa.String(64))
+    model_path: Mapped[str | None] = mapped_column(sa.Text)  # where the encoders lay that queries are embedded with
     engine: Mapped[str] = mapped_column(sa.String(32))
+    settings: Mapped[str] = mapped_column(sa.Text, default="{}")  # JSON: the engine's settings by kind
     dimension: Mapped[int]
     image_rows: Mapped[int]
     image_max_id: Mapped[int]
@@ -255,7 +297,27 @@ class Generation(Base):
     report_max_id: Mapped[int]
     report_file: Mapped[str | None] = mapped_column(sa.Text)
     report_sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    removal_max_id: Mapped[int] = mapped_column(default=0)  # removals up to here are not in its files
     recall: Mapped[float | None]  # recall@10 against exact search, the lower of the two kinds
     detail: Mapped[str | None] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
     activated_at: Mapped[datetime | None] = mapped_column(_UtcDateTime)
+
+
+class ForgottenPatient(Base):
+    """A patient who was removed for good: what is ingested under this pseudonym is refused."""
+
+    __tablename__ = "forgotten_patient"
+
+    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
+
+
+class Backup(Base):
+    """A backup that was made: forgetting a patient has to reach it too."""
+
+    __tablename__ = "backup"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)

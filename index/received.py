@@ -1,0 +1,138 @@
+"""The archive's own copies of what was sent to it: written whole and synced, or not at all, and never overwritten.
+
+    received/objects/ab/ab12….dcm     one file for each content, named by its SHA-256
+    received/waiting/<time>-ab12…     an empty file for each object that has no row in the catalog yet, oldest first
+
+A sender may be told "stored" once ``keep`` has returned: whatever ends the process after that, the object is waiting.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from model.errors import ArchiveError
+
+__all__ = ["ReceivedStore", "Waiting"]
+
+CHUNK: Final = 2**20
+MIN_FREE_BYTES: Final = 2 * 2**30  # the database and the index files need the disk too
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An object that was received and has no row yet. ``marker``: removed once it has one."""
+
+    path: Path
+    marker: Path
+
+
+class ReceivedStore:
+    """A folder of received DICOM objects. Several processes of one host may use it at once."""
+
+    def __init__(self, folder: Path, min_free_bytes: int = MIN_FREE_BYTES) -> None:
+        self.folder = folder
+        self._min_free = min_free_bytes
+
+    def keep(self, data: bytes | BinaryIO, limit: int | None = None) -> Path:
+        """Store one object and return its place, the same for the same content. On return it is safe on the disk.
+
+        data: a DICOM file as it is on disk (preamble included), whole or as a stream. limit: the most bytes.
+        Raises ArchiveError: storage-full (too little room, or the disk refused), too-large.
+        """
+        objects, waiting = self.folder / "objects", self.folder / "waiting"
+        try:
+            for folder in (objects, waiting):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.require_room()
+            return self._keep(data, limit, objects, waiting)
+        except OSError as error:
+            message = f"The object cannot be stored in {self.folder}: {error.strerror or error}."
+            raise ArchiveError(message, "storage-full") from error
+
+    def require_room(self) -> None:
+        """Raises ArchiveError storage-full when the disk is nearly full."""
+        folder = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(folder).free
+        if free < self._min_free:
+            message = (
+                f"Only {free // 2**20} MiB are free in {self.folder}, at least {self._min_free // 2**20} are kept free."
+            )
+            raise ArchiveError(message, "storage-full")
+
+    def waiting(self) -> list[Waiting]:
+        """What was kept and has no row yet, in the order in which it came."""
+        folder = self.folder / "waiting"
+        if not folder.is_dir():
+            return []
+        markers = sorted(name for name in os.listdir(folder) if "-" in name)
+        return [Waiting(self._place(name.rpartition("-")[2]), folder / name) for name in markers]
+
+    def done(self, waiting: Waiting) -> None:
+        """Its row is committed."""
+        waiting.marker.unlink(missing_ok=True)
+
+    def owns(self, path: Path) -> bool:
+        """Whether a path of the catalog is one of this store's own files."""
+        return path.is_relative_to((self.folder / "objects").absolute())
+
+    @contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        """Rows are made in the order of arrival, so by one process at once; the kernel frees the lock of a dead one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".ingest.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _place(self, sha256: str) -> Path:
+        return (self.folder / "objects").absolute() / sha256[:2] / f"{sha256}.dcm"
+
+    def _keep(self, data: bytes | BinaryIO, limit: int | None, objects: Path, waiting: Path) -> Path:
+        digest = hashlib.sha256()
+        descriptor, name = tempfile.mkstemp(dir=objects, suffix=".partial")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                size = 0
+                for chunk in _chunks(data):
+                    size += len(chunk)
+                    if limit is not None and size > limit:
+                        raise ArchiveError(f"The object has more than {limit} bytes.", "too-large")
+                    digest.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            path = self._place(digest.hexdigest())
+            path.parent.mkdir(exist_ok=True)
+            if not path.exists():
+                temporary.replace(path)
+                _sync(path.parent)
+                _sync(objects)
+        finally:
+            temporary.unlink(missing_ok=True)
+        (waiting / f"{time.time_ns():020d}-{digest.hexdigest()}").touch()
+        _sync(waiting)
+        return path
+
+
+def _chunks(data: bytes | BinaryIO) -> Iterator[bytes]:
+    if isinstance(data, bytes):
+        yield data
+        return
+    while chunk := data.read(CHUNK):
+        yield chunk
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

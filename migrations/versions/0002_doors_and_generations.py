@@ -1,0 +1,79 @@
+"""Doors and generations: removals of embeddings, versions of reports, settings, forgotten patients, backups.
+
+Revision: 0002, after 0001.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "setting",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_setting")),
+    )
+    op.create_table(
+        "forgotten_patient",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_forgotten_patient")),
+    )
+    op.create_table(
+        "backup",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_backup")),
+    )
+    op.create_table(
+        "embedding_removal",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("embedding_id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("model_fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_embedding_removal")),
+        sqlite_autoincrement=True,
+    )
+    op.add_column("instance", sa.Column("patient_key", sa.String(length=64), nullable=True))
+    op.add_column("instance", sa.Column("view_source", sa.String(length=16), nullable=True))
+    op.create_index(op.f("ix_instance_patient_key"), "instance", ["patient_key"], unique=False)
+    op.execute(
+        "UPDATE instance SET patient_key = (SELECT patient.key FROM study JOIN patient ON patient.id = study.patient_id"
+        " WHERE study.id = instance.study_id) WHERE study_id IS NOT NULL"
+    )
+    op.add_column("report", sa.Column("stage", sa.String(length=16), nullable=True))
+    op.add_column("report", sa.Column("issued_at", sa.DateTime(timezone=True), nullable=True))
+    with op.batch_alter_table("generation") as generation:
+        generation.add_column(sa.Column("model_path", sa.Text(), nullable=True))
+        generation.add_column(sa.Column("settings", sa.Text(), nullable=False, server_default="{}"))
+        generation.add_column(sa.Column("removal_max_id", sa.Integer(), nullable=False, server_default="0"))
+    with op.batch_alter_table("generation") as generation:  # the defaults were for the rows that were there
+        generation.alter_column("settings", server_default=None)
+        generation.alter_column("removal_max_id", server_default=None)
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("generation") as generation:
+        for name in ("removal_max_id", "settings", "model_path"):
+            generation.drop_column(name)
+    # The older schema knows neither: a withdrawn report has no text, and a file that is a report is no image.
+    op.execute("DELETE FROM report WHERE status = 'withdrawn'")
+    op.execute("DELETE FROM instance WHERE status = 'report'")
+    with op.batch_alter_table("report") as report:
+        report.drop_column("issued_at")
+        report.drop_column("stage")
+    op.drop_index(op.f("ix_instance_patient_key"), table_name="instance")
+    with op.batch_alter_table("instance") as instance:
+        instance.drop_column("view_source")
+        instance.drop_column("patient_key")
+    for name in ("embedding_removal", "backup", "forgotten_patient", "setting"):
+        op.drop_table(name)

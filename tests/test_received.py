@@ -1,0 +1,113 @@
+"""What is sent to the archive is kept before it is acknowledged, taken in once, and replaced by what is sent later."""
+
+import io
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from index import Catalog, embed_pending, ingest_folder, pending_counts
+from index.ingest import ingest_received
+from index.received import ReceivedStore
+from index.tables import Embedding, EmbeddingRemoval, Instance, Study
+from model.errors import ArchiveError
+from tests.conftest import WriteDicom, chest_dataset
+from tests.fakes import FakeEncoder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ReceivedStore:
+    return ReceivedStore(tmp_path / "received", min_free_bytes=0)
+
+
+def sent(**arguments: object) -> bytes:
+    buffer = io.BytesIO()
+    chest_dataset(**arguments).save_as(buffer, enforce_file_format=True)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def reasons(catalog: Catalog) -> list[str]:
+    with catalog.session() as session:
+        return sorted(row.reason or row.status for row in session.scalars(sa.select(Instance)))
+
+
+def test_what_is_kept_waits_until_it_is_taken_in(catalog: Catalog, store: ReceivedStore) -> None:
+    path = store.keep(sent())
+    assert path.read_bytes() == sent() and [item.path for item in store.waiting()] == [path]
+    assert ingest_received(catalog, store, workers=0).accepted == 1
+    assert store.waiting() == []
+    assert ingest_received(catalog, store, workers=0).accepted == 0
+
+
+def test_the_same_object_twice_is_one_study(catalog: Catalog, store: ReceivedStore) -> None:
+    for _ in range(2):
+        store.keep(io.BytesIO(sent()))
+        ingest_received(catalog, store, workers=0)
+    assert reasons(catalog) == ["accepted"]
+
+
+def test_a_changed_instance_takes_the_place_of_the_old_one_and_back(catalog: Catalog, store: ReceivedStore) -> None:
+    encoder = FakeEncoder()
+    first, second = sent(seed=1, sop="1.2.3"), sent(seed=2, sop="1.2.3")
+    for data in (first, second, first):
+        path = store.keep(data)
+        ingest_received(catalog, store, workers=0)
+        assert pending_counts(catalog, encoder.fingerprint)["image"] == 1
+        embed_pending(catalog, encoder)
+        with catalog.session() as session:
+            accepted = session.scalars(sa.select(Instance).where(Instance.status == "accepted")).one()
+            assert Path(accepted.path) == path
+            assert session.scalar(sa.select(sa.func.count()).select_from(Study)) == 1
+    with catalog.session() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Embedding)) == 1
+        assert session.scalar(sa.select(sa.func.count()).select_from(EmbeddingRemoval)) == 2
+
+
+def test_the_last_of_several_versions_in_one_go_counts(catalog: Catalog, store: ReceivedStore) -> None:
+    first, second = sent(seed=1, sop="1.2.3"), sent(seed=2, sop="1.2.3")
+    for data in (first, second, first):
+        path = store.keep(data)
+    ingest_received(catalog, store, workers=0)
+    with catalog.session() as session:
+        assert Path(session.scalars(sa.select(Instance.path).where(Instance.status == "accepted")).one()) == path
+
+
+def test_an_unusable_new_version_leaves_the_old_one_in_place(catalog: Catalog, store: ReceivedStore) -> None:
+    store.keep(sent(sop="1.2.3"))
+    store.keep(sent(sop="1.2.3", PixelData=b"\0\1" * 10))
+    ingest_received(catalog, store, workers=0)
+    assert reasons(catalog) == ["accepted", "truncated"]
+
+
+def test_what_a_folder_already_gave_is_a_duplicate(
+    catalog: Catalog, store: ReceivedStore, archive: Path, write_dicom: WriteDicom
+) -> None:
+    data = write_dicom("a.dcm").read_bytes()
+    ingest_folder(catalog, archive, workers=0)
+    store.keep(data)
+    ingest_received(catalog, store, workers=0)
+    assert reasons(catalog) == ["accepted", "duplicate"]
+
+
+def test_a_corrected_patient_id_moves_the_study(catalog: Catalog, store: ReceivedStore) -> None:
+    for patient in ("P1", "P2"):
+        store.keep(sent(sop="1.2.3", PatientID=patient))
+        ingest_received(catalog, store, workers=0)
+    with catalog.session() as session:
+        study = session.scalars(sa.select(Study)).one()
+        assert study.patient.key == catalog.patient_key("P2")
+
+
+def test_a_nearly_full_disk_refuses_before_anything_is_promised(tmp_path: Path) -> None:
+    store = ReceivedStore(tmp_path / "received", min_free_bytes=2**62)
+    with pytest.raises(ArchiveError) as caught:
+        store.keep(b"x")
+    assert caught.value.slug == "storage-full"
+    assert store.waiting() == []
+
+
+def test_an_object_over_the_limit_leaves_nothing(store: ReceivedStore) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        store.keep(b"x" * 100, limit=99)
+    assert caught.value.slug == "too-large"
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == []

@@ -10,11 +10,13 @@ from rich.markup import escape
 
 from model.errors import AltaError
 
-from .archive import archive, db, embed, index, ingest
+from .archive import archive, db, embed, ingest
 from .console import console
 from .data import data
+from .doors import pull, receive
 from .encoders import adapters, import_published
 from .evaluation import evaluate
+from .index import index
 from .serving import demo, serve
 from .training import simulate, train
 
@@ -27,6 +29,8 @@ app.command("import")(import_published)
 for name, group in (
     ("data", data),
     ("adapters", adapters),
+    ("pull", pull),
+    ("receive", receive),
     ("index", index),
     ("archive", archive),
     ("evaluate", evaluate),

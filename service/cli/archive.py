@@ -1,4 +1,4 @@
-"""``alta ingest``, ``embed``, ``index``, ``archive`` and ``db``: the archive from files to a searchable generation."""
+"""``alta ingest``, ``embed``, ``archive`` and ``db``: files to rows, rows to embeddings."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,12 +8,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..settings import Settings
 from .console import console, progress_bar
+from .settings import archive_settings, shown_database
 
-__all__ = ["archive", "db", "embed", "index", "ingest"]
+__all__ = ["archive", "db", "embed", "ingest"]
 
-index = typer.Typer(no_args_is_help=True, help="Build and inspect index generations.")
 archive = typer.Typer(no_args_is_help=True, help="What the archive holds and what it refused.")
 db = typer.Typer(no_args_is_help=True, help="The database schema.")
 
@@ -31,7 +30,7 @@ def ingest(
     """Take studies and reports into the archive. Running it again takes in only what is new or changed."""
     from index import ingest_folder, ingest_manifest, migrate, open_catalog
 
-    settings = _settings()
+    settings = archive_settings()
     migrate(settings.catalog_url)
     catalog = open_catalog(settings.catalog_url)
     with progress_bar("ingesting") as progress:
@@ -39,7 +38,7 @@ def ingest(
             summary = ingest_folder(catalog, source.absolute(), reports, progress=progress, retry_refused=retry_refused)
         else:
             summary = ingest_manifest(catalog, source.absolute(), progress=progress, retry_refused=retry_refused)
-    table = Table("files", "count", title=escape(f"{source} -> {_shown(settings)}"))
+    table = Table("files", "count", title=escape(f"{source} -> {shown_database(settings)}"))
     table.add_row("accepted, new", str(summary.accepted))
     table.add_row("accepted, updated", str(summary.updated))
     table.add_row("unchanged since last time", str(summary.unchanged))
@@ -61,7 +60,7 @@ def embed(
     from index import embed_pending, open_catalog
     from model.alta_encoder import load_encoder
 
-    settings = _settings()
+    settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
     encoder = load_encoder(settings.model_path, settings.device, settings.dtype)
     with progress_bar("embedding") as progress:
@@ -74,47 +73,6 @@ def embed(
     catalog.close()
 
 
-@index.command("build")
-def build() -> None:
-    """Build a generation beside the live one, check it, and switch to it in one transaction."""
-    from index import build_generation, open_catalog
-    from model.checkpoint import read_fingerprint
-
-    settings = _settings()
-    catalog = open_catalog(settings.catalog_url)
-    with progress_bar("building") as progress:
-        live = build_generation(
-            catalog, settings.generations_dir, read_fingerprint(settings.model_path), progress=progress
-        )
-    recall = "" if live.recall is None else f", recall@10 against exact search {live.recall:.3f}"
-    console.print(f"Generation {live.id} is live: {live.image_rows} studies, {live.report_rows} reports{recall}.")
-    catalog.close()
-
-
-@index.command("status")
-def index_status() -> None:
-    """The live generation and what is not embedded yet."""
-    from index import live_generation, open_catalog, pending_counts
-    from model.checkpoint import read_fingerprint
-
-    settings = _settings()
-    catalog = open_catalog(settings.catalog_url)
-    fingerprint = read_fingerprint(settings.model_path)
-    live = live_generation(catalog)
-    if live is None:
-        console.print("No generation is live. Next: alta embed, then alta index build")
-    else:
-        console.print(
-            f"Generation {live.id}: {live.image_rows} studies, {live.report_rows} reports, engine {live.engine},"
-            f" model {live.model_fingerprint[:12]}, live since {live.activated_at:%Y-%m-%d %H:%M} UTC."
-        )
-        if live.model_fingerprint != fingerprint:
-            console.print(f"[yellow]The configured encoders are others ({fingerprint[:12]}).[/yellow]")
-    pending = pending_counts(catalog, fingerprint)
-    console.print("Not embedded: " + ", ".join(f"{count} ({kind})" for kind, count in pending.items()) + ".")
-    catalog.close()
-
-
 @archive.command("refused")
 def refused(
     reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
@@ -123,9 +81,9 @@ def refused(
     """Files that were not taken in, each with its reason."""
     from index import open_catalog, refusal_counts, refused_files
 
-    settings = _settings()
+    settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
-    table = Table(title=escape(f"Refused files in {_shown(settings)}"))
+    table = Table(title=escape(f"Refused files in {shown_database(settings)}"))
     for name in ("reason", "file", "detail"):
         table.add_column(name, overflow="fold")  # a name that is cut names nothing
     for row in refused_files(catalog, reason=reason, limit=limit):
@@ -141,22 +99,9 @@ def upgrade() -> None:
     """Create the schema, or bring an older one up to date."""
     from index import migrate
 
-    settings = _settings()
+    settings = archive_settings()
     migrate(settings.catalog_url)
-    console.print(f"The schema of {_shown(settings)} is up to date.", markup=False)
-
-
-def _settings() -> Settings:
-    settings = Settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return settings
-
-
-def _shown(settings: Settings) -> str:
-    """The database as one may show it: without the password."""
-    from sqlalchemy import make_url
-
-    return make_url(settings.catalog_url).render_as_string(hide_password=True)
+    console.print(f"The schema of {shown_database(settings)} is up to date.", markup=False)
 
 
 def _add_reasons(table: Table, label: str, reasons: Counter[str]) -> None:

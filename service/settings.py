@@ -35,6 +35,10 @@ class Settings(BaseSettings):
         default="auto", description="`auto`, `float32` or `bfloat16`."
     )
 
+    min_free_mb: int = Field(
+        default=2048, ge=0, description="Free disk space, in MiB, below which no sent or fetched object is stored."
+    )
+
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     allow_unauthenticated: bool = Field(
@@ -44,6 +48,12 @@ class Settings(BaseSettings):
         default=(),
         description="Host names clients may use (JSON list, `*` for any), `/livez` apart. Empty: the names of this"
         " machine itself when listening on loopback, else any.",
+    )
+
+    receive: bool = Field(
+        default=False,
+        description="Studies and reports may be sent to the service, by whoever can reach it: there is no"
+        " authentication yet.",
     )
 
     max_upload_mb: int = Field(default=64, ge=1, description="Largest request body, all files together, in MiB.")
@@ -83,6 +93,15 @@ class Settings(BaseSettings):
     @property
     def generations_dir(self) -> Path:
         return self.data_dir / "generations"
+
+    @property
+    def received_dir(self) -> Path:
+        """The archive's own copies of what was sent to it or fetched (``index.received``)."""
+        return self.data_dir / "received"
+
+    @property
+    def min_free_bytes(self) -> int:
+        return self.min_free_mb * 1024 * 1024
 
     @property
     def max_upload_bytes(self) -> int:

@@ -15,6 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from index import Catalog, migrate, open_catalog
 from tests.fakes import FakeEncoder
 
+pytest_plugins = ["tests.peers"]
+
 WriteDicom = Callable[..., Path]
 
 # A thread a process: there are as many test processes as cores, and threads that wait for one another starve.

@@ -143,6 +143,9 @@ PROBLEMS: Mapping[str, ProblemType] = {
         " that the service loads.",
     ),
     "archive-error": ProblemType(503, "The archive cannot answer", "The operator finds the reason in the log."),
+    "receiving-disabled": ProblemType(
+        403, "The service takes nothing in", "Studies and reports can be sent only where ALTA_RECEIVE is 1."
+    ),
     # HTTP itself
     "not-found": ProblemType(404, "Not found", "There is nothing at this address. GET /openapi.json lists the calls."),
     "method-not-allowed": ProblemType(405, "Method not allowed", "The `Allow` header names the methods."),

@@ -305,11 +305,12 @@ class Generation(Base):
 
 
 class ForgottenPatient(Base):
-    """A patient who was removed for good: what is ingested under this pseudonym is refused."""
+    """A pseudonym of a patient who was removed for good, or of one of their studies: what comes under it is refused."""
 
     __tablename__ = "forgotten_patient"
 
     key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    patient: Mapped[str] = mapped_column(sa.String(64))  # HMAC of who was named: what `remember` takes back together
     created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)
 
 

@@ -22,6 +22,7 @@ def upgrade() -> None:
     op.create_table(
         "forgotten_patient",
         sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("patient", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_forgotten_patient")),
     )

@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,10 @@ class ReportText:
     """A report as given. source: the file, and the row where it has several. refusal: why it cannot be used.
 
     patient_id: as written, for matching only; the archive keeps its pseudonym.
+    numbering, number: what its sender calls it, and in which counting; None where only its study names it.
+    stage: preliminary, final or corrected. issued_at: when this version was, in any zone. withdrawn: it no longer holds;
+    then it has no text. All three as far as the sender says.
+    by_name: only the name of its file says that this is a report; it is one if the archive has a study of that name.
     """
 
     source: str
@@ -49,6 +54,12 @@ class ReportText:
     findings: str | None = None
     impression: str | None = None
     refusal: Refusal | None = None
+    by_name: bool = False
+    numbering: str | None = None
+    number: str | None = None
+    stage: str | None = None
+    issued_at: datetime | None = None
+    withdrawn: bool = False
 
     @property
     def sha256(self) -> str:

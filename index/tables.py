@@ -181,7 +181,9 @@ class Instance(Base):
 
 class Report(Base):
     """A report as given. ``matched`` to its study, ``unmatched`` until that study arrives, ``refused``, or
-    ``withdrawn`` by its sender: then without text, and there so that an older version that comes late stays out."""
+    ``withdrawn`` by its sender: then without text, and there so that an older version that comes late stays out.
+
+    ``study_id``: its study, or that which it had before a newer version took its place or its sender withdrew it."""
 
     __tablename__ = "report"
     __table_args__ = (
@@ -210,6 +212,8 @@ class Report(Base):
     impression: Mapped[str | None] = mapped_column(sa.Text)
     text: Mapped[str] = mapped_column(sa.Text)
     sha256: Mapped[str] = mapped_column(sa.String(64))
+    # Hash of the numbering in which its sender counts reports: two numbers of one are two reports, not two versions.
+    numbering: Mapped[str | None] = mapped_column(sa.String(64))
     stage: Mapped[str | None] = mapped_column(sa.String(16))  # preliminary, final or corrected, where the sender says
     issued_at: Mapped[datetime | None] = mapped_column(_UtcDateTime)  # of this version, where the sender says
     created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)

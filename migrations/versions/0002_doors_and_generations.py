@@ -51,6 +51,7 @@ def upgrade() -> None:
         "UPDATE instance SET patient_key = (SELECT patient.key FROM study JOIN patient ON patient.id = study.patient_id"
         " WHERE study.id = instance.study_id) WHERE study_id IS NOT NULL"
     )
+    op.add_column("report", sa.Column("numbering", sa.String(length=64), nullable=True))
     op.add_column("report", sa.Column("stage", sa.String(length=16), nullable=True))
     op.add_column("report", sa.Column("issued_at", sa.DateTime(timezone=True), nullable=True))
     with op.batch_alter_table("generation") as generation:
@@ -72,6 +73,7 @@ def downgrade() -> None:
     with op.batch_alter_table("report") as report:
         report.drop_column("issued_at")
         report.drop_column("stage")
+        report.drop_column("numbering")
     op.drop_index(op.f("ix_instance_patient_key"), table_name="instance")
     with op.batch_alter_table("instance") as instance:
         instance.drop_column("view_source")

@@ -6,6 +6,7 @@ answers.
 """
 
 from .catalog import Catalog, migrate, open_catalog
+from .decoder_pool import DecoderPool
 from .dicom import InstanceFacts, Refusal, describe_dicom, refusal
 from .embed import EmbedSummary, embed_pending, pending_counts
 from .gallery import Filters, Gallery, Hit
@@ -20,6 +21,7 @@ from .studies import ReportRecord, StudyRecord, find_study, prior_slots, study_s
 
 __all__ = [
     "Catalog",
+    "DecoderPool",
     "EmbedSummary",
     "Filters",
     "Gallery",

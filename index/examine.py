@@ -7,22 +7,19 @@ the one file.
 import contextlib
 import hashlib
 import logging
-import multiprocessing
 import os
 import re
 import stat
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Final
 
 from model.errors import ImageError
 from model.image import decode_dicom, read_dicom, read_radiograph
 
+from .decoder_pool import DecoderPool
 from .dicom import MODALITIES, InstanceFacts, Refusal, describe_dicom, refusal
 
 __all__ = ["Examined", "Source", "examine", "examiner"]
@@ -62,6 +59,8 @@ def examine(source: Source) -> Examined:
     """Read, judge and decode one file. Never raises."""
     try:
         return _examine(source)
+    except MemoryError:
+        return Examined(source, refusal=Refusal("too-much-memory", "There is not enough memory to read the file."))
     except Exception as error:  # whatever a hostile file does, it is that file's refusal
         message = f"{type(error).__name__}: {error}"
         return Examined(source, refusal=Refusal("undecodable", message))
@@ -156,66 +155,39 @@ def _merged(first: InstanceFacts, second: InstanceFacts) -> InstanceFacts:
 
 
 class _Examiner:
-    """Maps ``examine`` over files in worker processes, and outlives a worker that crashes."""
+    """Maps ``examine`` over files in worker processes; a file that ends its process or hangs in it is a refusal."""
 
     def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool = DecoderPool(workers)
+        self._apart: bool | None = None if workers else False  # whether files are examined in other processes
 
     def __call__(self, sources: Sequence[Source]) -> list[Examined]:
-        if not self._workers or not sources or not self._start():
+        if not sources:
+            return []
+        if self._apart is None:
+            self._apart = self._pool.start()
+            if not self._apart:
+                logger.warning("files are examined in this process, which a broken one may end")
+        if not self._apart:
             return [examine(source) for source in sources]
-        assert self._pool is not None
-        try:
-            return list(self._pool.map(examine, sources))
-        except BrokenProcessPool:
-            return [self._alone(source) for source in sources]
+        found = [self._pool.submit(examine, source) for source in sources]
+        return [_answer(source, future) for source, future in zip(sources, found, strict=True)]
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        self._pool.close()
 
-    def _start(self) -> bool:
-        if self._pool is not None:
-            return True
-        # Not fork: the caller may hold threads, database connections and a GPU.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_end_with_parent)
-        try:
-            pool.submit(os.getpid).result()
-        except (BrokenProcessPool, OSError) as error:
-            pool.shutdown()
-            logger.warning("worker processes cannot start (%s); files are examined in this process", error)
-            self._workers = 0
-            return False
-        self._pool = pool
-        return True
 
-    def _alone(self, source: Source) -> Examined:
-        """Once a batch has lost a worker: one at a time, so that the culprit is known."""
-        self._restart_if_broken()
-        if self._pool is None:
-            return Examined(source, refusal=Refusal("decoder-crashed", "No worker process was left to read the file."))
-        try:
-            return self._pool.submit(examine, source).result()
-        except BrokenProcessPool:
-            self.close()
-            message = "The file ended the process that decoded it."
-            with contextlib.suppress(OSError):
-                status = source.path.stat()
-                why = Refusal("decoder-crashed", message)
-                return Examined(source, status.st_size, status.st_mtime_ns, facts=source.given, refusal=why)
-            return Examined(source, facts=source.given, refusal=Refusal("decoder-crashed", message))
-
-    def _restart_if_broken(self) -> None:
-        if self._pool is not None:
-            try:
-                self._pool.submit(os.getpid).result()
-            except BrokenProcessPool:
-                self.close()
-        self._start()
+def _answer(source: Source, future: "Future[Examined]") -> Examined:
+    try:
+        return future.result()
+    except ImageError as error:
+        why = Refusal(error.slug, error.message)
+    except Exception as error:  # what came back could not be unpickled
+        why = Refusal("undecodable", f"{type(error).__name__}: {error}")
+    with contextlib.suppress(OSError, ValueError):
+        status = source.path.stat()
+        return Examined(source, status.st_size, status.st_mtime_ns, facts=source.given, refusal=why)
+    return Examined(source, facts=source.given, refusal=why)
 
 
 @contextlib.contextmanager
@@ -226,15 +198,3 @@ def examiner(workers: int | None = None) -> Iterator[_Examiner]:
         yield found
     finally:
         found.close()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot stop its workers, and they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

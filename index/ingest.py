@@ -16,6 +16,7 @@ from sqlalchemy.orm import joinedload
 
 from .batches import batched
 from .catalog import Catalog
+from .decoder_pool import LOST
 from .dicom import InstanceFacts, Refusal
 from .examine import Examined, Source, examiner
 from .matching import match_reports, record_reports
@@ -32,9 +33,9 @@ __all__ = ["IngestSummary", "ingest_folder", "ingest_manifest", "ingest_received
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 64
-# Refusals to judge again in every run: some hang on other rows, which may have changed; a decoder may have crashed
-# because the machine had no memory left.
-PASSING_REASONS: Final = ("duplicate", "conflicting", "conflicting-patient", "not-a-report", "decoder-crashed")
+# Refusals to judge again in every run: some hang on other rows, which may have changed; a decoder may have ended
+# for want of the machine's memory or time.
+PASSING_REASONS: Final = ("duplicate", "conflicting", "conflicting-patient", "not-a-report", *LOST)
 
 
 @dataclass

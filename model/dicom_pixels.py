@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.uid import JPEG2000TransferSyntaxes, RLELossless
 
 from .dicom_display import display_values
 from .errors import ImageError
@@ -36,6 +37,8 @@ def read_dicom(source: bytes | Path, header_only: bool = False) -> pydicom.Datas
         if isinstance(source, Path) and not isinstance(error, EOFError):
             raise
         raise ImageError(f"The DICOM file ends early: {error}.", "truncated") from error
+    except MemoryError as error:
+        raise ImageError("There is not enough memory to read the file.", "too-much-memory") from error
     except Exception as error:  # pydicom raises many kinds on broken files
         raise ImageError(f"The DICOM file cannot be parsed: {error}.", "truncated") from error
     if "TransferSyntaxUID" not in dataset.file_meta:
@@ -60,6 +63,8 @@ def decode_dicom(dataset: pydicom.Dataset) -> np.ndarray:
             return display_values(dataset, _decode_stored(dataset))
     except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError("There is not enough memory to decode the image.", "too-much-memory") from error
     except Exception as error:  # a hostile header can break any step
         raise ImageError(f"The image cannot be displayed: {error}.", "undecodable") from error
 
@@ -95,7 +100,7 @@ def _decode_stored(dataset: pydicom.Dataset) -> np.ndarray:
         if syntax.is_compressed:
             _require_honest_codestream(dataset)
         return dataset.pixel_array
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except NotImplementedError as error:  # pydicom's answer for a syntax that it has no decoder for
         raise ImageError(
@@ -114,7 +119,11 @@ def _decode_stored(dataset: pydicom.Dataset) -> np.ndarray:
 
 def _require_honest_codestream(dataset: pydicom.Dataset) -> None:
     """Decoders allocate what the compressed frame says it needs: 60000 x 60000 px fit in a file of a kilobyte."""
-    size = _codestream_size(pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1))
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax == RLELossless:  # has no header of its own, and its bytes may look like one
+        return
+    frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
+    size = _jpeg_2000_size(frame) if syntax in JPEG2000TransferSyntaxes else _jpeg_size(frame)
     if size and (size[0] > dataset.Rows or size[1] > dataset.Columns or size[2] != 1):
         raise ImageError(
             f"Expected {dataset.Rows} rows, {dataset.Columns} columns and 1 component as in the header; the compressed"
@@ -123,12 +132,17 @@ def _require_honest_codestream(dataset: pydicom.Dataset) -> None:
         )
 
 
-def _codestream_size(frame: bytes) -> tuple[int, int, int] | None:
-    """(rows, columns, components) of a JPEG, JPEG-LS or JPEG 2000 codestream; None where its header is not found."""
+def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int] | None:
+    """(rows, columns, components) of a JPEG 2000 or HTJ2K codestream; None where its header is not found."""
     start = frame.find(b"\xff\x4f\xff\x51")  # ISO/IEC 15444-1 A.5.1: SOC, SIZ
-    if start >= 0:
-        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        return bottom - top, right - left, *struct.unpack_from(">H", frame, start + 40)
+    if start < 0:
+        return None
+    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+    return bottom - top, right - left, *struct.unpack_from(">H", frame, start + 40)
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
+    """(rows, columns, components) of a JPEG or JPEG-LS codestream; None where its header is not found."""
     place = 2
     while frame[place : place + 1] == b"\xff":
         marker = frame[place + 1]

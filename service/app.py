@@ -7,10 +7,9 @@ from importlib.metadata import version
 import anyio.to_thread
 from fastapi import FastAPI
 
-from index import Gallery, open_catalog
+from index import DecoderPool, Gallery, open_catalog
 from model.encoder import StudyEncoder
 
-from .decoding import Decoder
 from .deps import Resources
 from .errors import add_error_handlers
 from .inference import Inference
@@ -21,6 +20,8 @@ from .schemas import MAX_EXCLUDED
 from .settings import Settings
 
 __all__ = ["create_app"]
+
+DECODE_SECONDS = 30.0  # a request waits for it; the slowest usable file takes some 10
 
 DESCRIPTION = """\
 Finds the past chest radiographs and reports that resemble a study. Errors are problem documents (RFC 9457) whose
@@ -40,7 +41,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         loaded = encoder or _load(settings)
         catalog = open_catalog(settings.catalog_url)
         gallery = Gallery(catalog, settings.generations_dir)
-        decoder = Decoder(settings.decode_workers)
+        decoder = DecoderPool(settings.decode_workers, DECODE_SECONDS)
         decoder.warm_up()
         app.state.resources = Resources(settings, catalog, gallery, Inference(loaded), decoder)
         try:

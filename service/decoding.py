@@ -1,20 +1,8 @@
-"""Pixels out of files, in processes of their own: a decoder that a hostile file crashes takes only that file along.
+"""Pixels out of files; runs in the worker processes of an ``index.DecoderPool``."""
 
-As many images are decoded at once as there are workers; everybody else waits for one.
-"""
-
-import multiprocessing
-import os
-import queue
-import signal
-import threading
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal
 
 import numpy as np
 
@@ -22,10 +10,7 @@ from index import InstanceFacts, Refusal, describe_dicom, refusal
 from model.errors import ImageError
 from model.image import ImageTransform, decode_dicom, read_dicom, read_radiograph
 
-__all__ = ["Archived", "Decoder", "Upload", "decode_archived", "decode_upload"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = ["Archived", "Upload", "decode_archived", "decode_upload"]
 
 
 @dataclass(frozen=True)
@@ -72,82 +57,3 @@ def decode_archived(path: Path, transform: ImageTransform) -> Archived:
     radiograph = read_radiograph(path)
     uid = None if radiograph.dataset is None else describe_dicom(radiograph.dataset).study_instance_uid
     return Archived(uid, transform(radiograph.pixels))
-
-
-class Decoder:
-    """Calls functions in one of ``workers`` processes; 0: in this process, one at a time. Thread-safe.
-
-    The functions and their arguments must pickle.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._all: list[_Worker | None] = [_Worker() for _ in range(workers)] or [None]
-        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
-        for worker in self._all:
-            self._idle.put(worker)
-
-    def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What ``function`` returns or raises. Raises ImageError: decoder-crashed."""
-        worker = self._idle.get()
-        try:
-            return function(*args, **kwargs) if worker is None else worker.run(function, *args, **kwargs)
-        finally:
-            self._idle.put(worker)
-
-    def warm_up(self) -> None:
-        """Start the processes without waiting for them, so that the first request need not."""
-        for worker in self._all:
-            if worker is not None:
-                worker.start()
-
-    def close(self) -> None:
-        for worker in self._all:
-            if worker is not None:
-                worker.close()
-
-
-class _Worker:
-    """A pool of one process: a crash cannot be mistaken for that of a neighbour's file."""
-
-    def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-
-    def start(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            # Not fork: this process holds threads, database connections and perhaps a GPU.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare)
-            self._pool.submit(os.getpid)
-        return self._pool
-
-    def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        for _ in range(2):
-            try:
-                future = self.start().submit(function, *args, **kwargs)
-            except BrokenProcessPool:  # ended while idle, which is no fault of this file
-                self.close()
-                continue
-            try:
-                return future.result()
-            except BrokenProcessPool:
-                self.close()
-                break
-        raise ImageError("The file ended the process that decoded it.", "decoder-crashed")
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
-
-
-def _prepare() -> None:
-    """In a new worker: Ctrl-C is the parent's business, and a killed parent cannot stop its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

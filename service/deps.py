@@ -7,10 +7,9 @@ from typing import Annotated
 
 from fastapi import Depends, File, Form, Request, UploadFile
 
-from index import Catalog, Filters, Gallery
+from index import Catalog, DecoderPool, Filters, Gallery
 from model.errors import ArchiveError, EmptyIndex
 
-from .decoding import Decoder
 from .errors import RequestError
 from .inference import Inference
 from .schemas import MAX_EXCLUDED, Modality, SearchFilters, Sex, Uid, View, Years
@@ -30,7 +29,7 @@ class Resources:
     catalog: Catalog
     gallery: Gallery
     inference: Inference
-    decoder: Decoder
+    decoder: DecoderPool
 
     def top_k(self, asked: int | None) -> int:
         top_k = self.settings.default_top_k if asked is None else asked

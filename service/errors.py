@@ -73,6 +73,12 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "decoder-crashed": ProblemType(
         422, "The image ended its decoder", "The process that decoded the file broke down; the service did not."
     ),
+    "decoder-timeout": ProblemType(
+        422, "The image kept its decoder busy", "The file was not decoded within the time that a usable one needs."
+    ),
+    "too-much-memory": ProblemType(
+        422, "The image needs too much memory", "Decoding the file would take more memory than a usable one needs."
+    ),
     "blank-image": ProblemType(422, "The image is blank", "Every pixel has the same value: nothing to search with."),
     "wrong-modality": ProblemType(
         422, "Not a radiograph", "Only projection radiographs (CR, DX and their kin) can be searched with."

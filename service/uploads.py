@@ -7,13 +7,13 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 from fastapi import UploadFile
 
-from index import Catalog, Filters, InstanceFacts, arrange_slots, prior_slots
+from index import Catalog, DecoderPool, Filters, InstanceFacts, arrange_slots, prior_slots
 from index.slots import is_earlier
 from model.encoder import StudyImages
 from model.errors import ImageError
 from model.image import ImageTransform
 
-from .decoding import Decoder, decode_archived, decode_upload
+from .decoding import decode_archived, decode_upload
 from .errors import RequestError
 from .schemas import Notice, Query, QueryFile
 
@@ -69,7 +69,7 @@ class _Image:
 
 
 def read_study(
-    current: Upload, prior: Upload, transform: ImageTransform, decoder: Decoder, catalog: Catalog | None
+    current: Upload, prior: Upload, transform: ImageTransform, decoder: DecoderPool, catalog: Catalog | None
 ) -> QueryStudy:
     """The study a client sent. Without prior files, its patient's prior study is looked for in ``catalog``.
 
@@ -115,7 +115,7 @@ def read_study(
     return QueryStudy(StudyImages(**filled), query, warnings, frozenset(uid for uid in own_studies if uid), patients)
 
 
-def _read_all(upload: Upload, transform: ImageTransform, decoder: Decoder) -> list[_Image]:
+def _read_all(upload: Upload, transform: ImageTransform, decoder: DecoderPool) -> list[_Image]:
     words = [word.strip().lower() for word in upload.views] or [""] * len(upload.files)
     if len(words) != len(upload.files):
         message = f"Expected one view for each of {len(upload.files)} `{upload.field}`, found {len(words)}."
@@ -131,7 +131,7 @@ def _read_all(upload: Upload, transform: ImageTransform, decoder: Decoder) -> li
     ]
 
 
-def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform, decoder: Decoder) -> _Image:
+def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform, decoder: DecoderPool) -> _Image:
     # A picture says nothing about itself; position keeps the choice among several of a kind in the order sent.
     image = _Image(file, InstanceFacts(view=FRONTAL, instance_number=file.position))
     try:

@@ -1,14 +1,24 @@
-"""A stand-in for a decoder that a file takes down with its process; worker processes import it by name."""
+"""Stand-ins for a decoder that a file takes down with its process; worker processes import them by name."""
 
 import os
 import signal
 
 from index.examine import Examined, Source, examine
 
-_examine = examine  # the real one: the tests put ``examine_or_die`` in its place
+from .broken_decoders import hang
+
+_examine = examine  # the real one: the tests put these in its place
 
 
 def examine_or_die(source: Source) -> Examined:
     if source.path.name == "killer.dcm":
         os.kill(os.getpid(), signal.SIGKILL)
     return _examine(source)
+
+
+def examine_broken(source: Source) -> Examined:
+    if source.path.name == "hanger.dcm":
+        hang()
+    if source.path.name == "glutton.dcm":
+        bytearray(2**40)
+    return examine_or_die(source)

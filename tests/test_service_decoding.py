@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index import DecoderPool
 from model.errors import ImageError
-from service.decoding import Decoder, decode_upload
+from service.decoding import decode_upload
 from service.logs import LOGGERS, configure_logging
 from tests.fakes import FakeEncoder
 from tests.service_samples import Film, form, png, serve, settings_for
@@ -29,13 +30,13 @@ def crash_on_demand(data: bytes, transform):
 
 
 @pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    made = Decoder(1)
+def decoder() -> Iterator[DecoderPool]:
+    made = DecoderPool(1)
     yield made
     made.close()
 
 
-def test_a_worker_gives_the_same_pixels(decoder: Decoder) -> None:
+def test_a_worker_gives_the_same_pixels(decoder: DecoderPool) -> None:
     transform = FakeEncoder().transform
     for data in (png(), Film("1.2.9.1", 3).dicom()):
         apart, here = decoder(decode_upload, data, transform), decode_upload(data, transform)
@@ -43,12 +44,12 @@ def test_a_worker_gives_the_same_pixels(decoder: Decoder) -> None:
         assert (apart.format, apart.facts) == (here.format, here.facts)
 
 
-def test_errors_of_the_function_come_back(decoder: Decoder) -> None:
+def test_errors_of_the_function_come_back(decoder: DecoderPool) -> None:
     with pytest.raises(FileNotFoundError):
         decoder(os.stat, "/no/such/file")
 
 
-def test_a_crash_is_an_error_of_that_file_and_the_next_one_is_decoded(decoder: Decoder) -> None:
+def test_a_crash_is_an_error_of_that_file_and_the_next_one_is_decoded(decoder: DecoderPool) -> None:
     with pytest.raises(ImageError) as caught:
         decoder(os._exit, 1)
     assert caught.value.slug == "decoder-crashed"
@@ -66,7 +67,7 @@ def test_an_upload_that_crashes_its_decoder_is_a_problem_and_the_service_goes_on
 
 
 def test_only_as_many_images_are_decoded_at_once_as_there_are_workers() -> None:
-    decoder, running, most = Decoder(0), threading.Semaphore(1), []
+    decoder, running, most = DecoderPool(0), threading.Semaphore(1), []
 
     def decode() -> None:
         most.append(running.acquire(blocking=False))

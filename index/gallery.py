@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from model.errors import ArchiveError, EmptyIndex, InputError, ModelMismatch
 
 from .catalog import Catalog
-from .engines import FlatIndex
+from .engines.old import FlatIndex
 from .generation_files import open_index
 from .generations import GenerationInfo, live_generation
 from .studies import StudyRecord, load_records

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from model.errors import ArchiveError
 
 from .catalog import Catalog
-from .engines import FlatIndex
+from .engines.old import FlatIndex
 from .tables import Embedding, Generation
 
 __all__ = ["Part", "open_index", "read_part", "remove_old", "sync_folder", "whole_file", "write_index"]

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from model.errors import ArchiveError, EmptyIndex
 
 from .catalog import Catalog
-from .engines import FlatIndex
+from .engines.old import FlatIndex
 from .generation_files import Part, read_part, remove_old, sync_folder, whole_file, write_index
 from .progress import Progress
 from .tables import IMAGE, KINDS, REPORT, Embedding, Generation

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Filters, Gallery, build_generation, embed_pending, ingest_folder
-from index.engines import FlatIndex
+from index.engines.old import FlatIndex
 from index.gallery import RETRY_SECONDS
 from index.generation_files import open_index
 from index.tables import Study

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Gallery, build_generation, live_generation, migrate
-from index.engines import FlatIndex
+from index.engines.old import FlatIndex
 from index.tables import Embedding, Generation, Patient, Study
 from model.errors import ArchiveError, EmptyIndex
 

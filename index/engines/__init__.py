@@ -1,5 +1,21 @@
-"""Vector engines: a file of vectors by study row id, searched by inner product."""
+"""Vector engines behind one small protocol (``protocol.py``): flat searches exactly, ivf is for large archives."""
 
-from .flat import FlatIndex
+from .flat import FlatEngine, FlatIndex
+from .measure import RECALL_DEPTH, exact_floor, recall_of, sample_queries
+from .protocol import Engine, Place, RecallTooLow, Sample, VectorIndex
+from .scoring import rank
 
-__all__ = ["FlatIndex"]
+__all__ = [
+    "RECALL_DEPTH",
+    "Engine",
+    "FlatEngine",
+    "FlatIndex",
+    "Place",
+    "RecallTooLow",
+    "Sample",
+    "VectorIndex",
+    "exact_floor",
+    "rank",
+    "recall_of",
+    "sample_queries",
+]

@@ -1,79 +1,104 @@
-"""Exact search with FAISS.
+"""Exact search: every vector is read for every query.
 
-Axes: N rows, D width, K results.
+One thread a query: requests run side by side already, and a matrix product that takes every core waits for its own
+threads as soon as something else runs. Axes: N rows, D width, K results.
 """
 
-from pathlib import Path
+import shutil
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import faiss
 import numpy as np
 
-__all__ = ["FlatIndex"]
+from .arrays import IDS, VECTORS, open_arrays, write_array
+from .protocol import Place, Sample
+from .scoring import rank
 
-MARGIN: Final = 16  # rows fetched beyond K, to see whether a tie crosses the cut
+__all__ = ["FlatEngine", "FlatIndex"]
+
+BLOCK: Final = 32_768  # rows scored at once
 SCORE_TOLERANCE: Final = 1e-5  # float32 rounding of a sum over D
+GROUP: Final = 32
 
 
 class FlatIndex:
-    """An immutable set of unit vectors with their ids. Thread-safe."""
+    """Vectors in memory or mapped. Thread-safe.
 
-    name: Final = "faiss-flat"
+    ids: int64 (N,), ascending, unique. vectors: float32 (N, D), length 1.
+    """
 
-    def __init__(self, index: Any) -> None:
-        self._index = index
-        self.ids = np.asarray(faiss.vector_to_array(index.id_map), dtype=np.int64)  # (N,)
-        self.dimension = int(index.d)
+    def __init__(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        self.ids = ids.view(np.ndarray)  # numpy's own class for mapped arrays makes every slice slower
+        self._vectors = vectors.view(np.ndarray)
+        self.dimension = int(vectors.shape[1])
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self.ids)
 
-    @classmethod
-    def of(cls, ids: np.ndarray, vectors: np.ndarray) -> "FlatIndex":
-        """ids: int64 (N,), unique. vectors: float32 (N, D), length 1."""
-        index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
-        index.add_with_ids(np.ascontiguousarray(vectors, dtype=np.float32), np.ascontiguousarray(ids, dtype=np.int64))
-        return cls(index)
-
-    @classmethod
-    def read(cls, path: Path) -> "FlatIndex":
-        """Raises RuntimeError when the file is missing or no FAISS file."""
-        return cls(faiss.read_index(str(path)))
-
-    def write(self, path: Path) -> None:
-        faiss.write_index(self._index, str(path))
-
-    def search(self, query: np.ndarray, top_k: int, among: np.ndarray | None = None) -> list[tuple[int, float]]:
-        """The ``top_k`` best (id, cosine), best first, equal scores by id; fewer when there are fewer.
-
-        query: float32 (D,), length 1. among: int64 ids to choose from, unknown ones allowed; None for all.
-        """
-        available = len(self) if among is None else min(len(self), len(among))
-        if not available or top_k < 1:
-            return []
-        selector = None if among is None else faiss.IDSelectorBatch(np.ascontiguousarray(among, dtype=np.int64))
-        fetch = top_k + MARGIN
-        while True:
-            scores, ids = self._fetch(query, min(fetch, available), selector)
-            # A tie at the cut must not be decided by FAISS's heap order.
-            tie_may_go_on = len(ids) > top_k and scores[-1] >= scores[top_k - 1] - SCORE_TOLERANCE
-            if fetch >= available or not tie_may_go_on:
-                break
-            fetch *= 4
-        return self._rank(query, ids)[:top_k]
+    def search(self, query: np.ndarray, count: int, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """As ``VectorIndex.search``."""
+        rows = None if among is None else self._rows(among)
+        best = self._best(query, count, rows) if count > 0 else np.empty(0, np.int64)
+        return rank(query, self.ids[best], self._vectors[best], count)
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
-        """float32 (len(ids), D)."""
-        return np.asarray(self._index.reconstruct_batch(np.ascontiguousarray(ids, dtype=np.int64)))
+        """As ``VectorIndex.vectors``."""
+        rows = self._rows(ids)
+        if len(rows) != len(ids):
+            raise KeyError(f"{len(ids) - len(rows)} of {len(ids)} ids are not in the index")
+        return np.asarray(self._vectors[rows])
 
-    def _fetch(self, query: np.ndarray, count: int, selector: Any) -> tuple[np.ndarray, np.ndarray]:
-        parameters = None if selector is None else faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
-        scores, ids = self._index.search(np.ascontiguousarray(query, dtype=np.float32)[None], count, params=parameters)
-        found = ids[0] >= 0  # FAISS pads with -1
-        return scores[0][found], ids[0][found]
+    def at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ids and vectors by position, 0 to N - 1."""
+        return self.ids[rows], self._vectors[rows]
 
-    def _rank(self, query: np.ndarray, ids: np.ndarray) -> list[tuple[int, float]]:
-        # Scored again in double precision: FAISS's rounding depends on a row's place in the file, ours does not.
-        scores = (self.vectors(ids).astype(np.float64) * query.astype(np.float64)).sum(axis=1)  # (K,)
-        order = np.lexsort((ids, -scores))
-        return [(int(ids[i]), float(np.clip(scores[i], -1.0, 1.0))) for i in order]
+    def _rows(self, ids: np.ndarray) -> np.ndarray:
+        """Positions of those ids that are there, in the order given."""
+        if not len(self.ids):
+            return np.empty(0, np.int64)
+        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return places[self.ids[places] == ids]
+
+    def _best(self, query: np.ndarray, count: int, rows: np.ndarray | None) -> np.ndarray:
+        """Positions of the ``count`` best in single precision, and of all that rounding may have put behind them."""
+        kept, scores, floor = np.empty(0, np.int64), np.empty(0, np.float32), -np.inf
+        for positions, block in self._blocks(rows):
+            new = np.vecdot(block, query)  # (rows,)
+            floor = max(floor, _nth_at_least(new, count) - SCORE_TOLERANCE)
+            above = np.flatnonzero(new >= floor)
+            kept = np.concatenate([kept, positions.start + above if rows is None else rows[positions][above]])
+            scores = np.concatenate([scores, new[above]])
+            if len(kept) > count:
+                floor = max(floor, np.partition(scores, -count)[-count] - SCORE_TOLERANCE)
+                kept, scores = kept[scores >= floor], scores[scores >= floor]
+        return kept
+
+    def _blocks(self, rows: np.ndarray | None) -> Iterator[tuple[slice, np.ndarray]]:
+        for start in range(0, len(self) if rows is None else len(rows), BLOCK):
+            part = slice(start, min(start + BLOCK, len(self)))
+            yield part, self._vectors[part if rows is None else rows[part]]
+
+
+def _nth_at_least(scores: np.ndarray, count: int) -> float:
+    """A bound from below of the ``count``-th highest score, found without sorting all of them."""
+    groups = len(scores) // GROUP
+    if count > groups:
+        return -np.inf
+    highest = scores[: groups * GROUP].reshape(GROUP, groups).max(axis=0)  # (groups,)
+    return float(np.partition(highest, -count)[-count])
+
+
+class FlatEngine:
+    name: Final = "flat"
+    local: Final = True
+
+    def build(self, place: Place, ids: np.ndarray, vectors: np.ndarray, sample: Sample) -> Mapping[str, Any]:
+        write_array(place.folder / IDS, ids)
+        write_array(place.folder / VECTORS, vectors)
+        return {}
+
+    def open(self, place: Place) -> FlatIndex:
+        return FlatIndex(*open_arrays(place.folder))
+
+    def remove(self, place: Place) -> None:
+        shutil.rmtree(place.folder, ignore_errors=True)

@@ -3,6 +3,7 @@
     received/objects/ab/ab12….dcm     one file for each content, named by its SHA-256
     received/waiting/<time>-ab12…     an empty file for each object that has no row in the catalog yet, oldest first
 
+The empty file is made before its object gets its name, so an object that is there has a row or waits for one.
 A sender may be told "stored" once ``keep`` has returned: whatever ends the process after that, the object is waiting.
 """
 
@@ -12,11 +13,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 from model.errors import ArchiveError
 
@@ -24,6 +25,12 @@ __all__ = ["ReceivedStore", "Waiting"]
 
 CHUNK: Final = 2**20
 MIN_FREE_BYTES: Final = 2 * 2**30  # the database and the index files need the disk too
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, none at the end."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,13 @@ class ReceivedStore:
         self.folder = folder
         self._min_free = min_free_bytes
 
-    def keep(self, data: bytes | BinaryIO, limit: int | None = None) -> Path:
+    def keep(
+        self, data: bytes | Readable, limit: int | None = None, check: Callable[[Path], None] | None = None
+    ) -> Path:
         """Store one object and return its place, the same for the same content. On return it is safe on the disk.
 
         data: a DICOM file as it is on disk (preamble included), whole or as a stream. limit: the most bytes.
+        check: called with the file before it is kept; where it, or the stream, raises, nothing is kept.
         Raises ArchiveError: storage-full (too little room, or the disk refused), too-large.
         """
         objects, waiting = self.folder / "objects", self.folder / "waiting"
@@ -52,7 +62,7 @@ class ReceivedStore:
             for folder in (objects, waiting):
                 folder.mkdir(parents=True, exist_ok=True)
             self.require_room()
-            return self._keep(data, limit, objects, waiting)
+            return self._keep(data, limit, check, objects, waiting)
         except OSError as error:
             message = f"The object cannot be stored in {self.folder}: {error.strerror or error}."
             raise ArchiveError(message, "storage-full") from error
@@ -73,7 +83,13 @@ class ReceivedStore:
         if not folder.is_dir():
             return []
         markers = sorted(name for name in os.listdir(folder) if "-" in name)
-        return [Waiting(self._place(name.rpartition("-")[2]), folder / name) for name in markers]
+        found = [Waiting(self._place(name.rpartition("-")[2]), folder / name) for name in markers]
+        return [item for item in found if item.path.exists()]  # a process may have died between the two
+
+    def find(self, sha256: str) -> Path | None:
+        """The place of the object of this content; None when it has not been kept."""
+        path = self._place(sha256)
+        return path if path.exists() else None
 
     def done(self, waiting: Waiting) -> None:
         """Its row is committed."""
@@ -94,7 +110,14 @@ class ReceivedStore:
     def _place(self, sha256: str) -> Path:
         return (self.folder / "objects").absolute() / sha256[:2] / f"{sha256}.dcm"
 
-    def _keep(self, data: bytes | BinaryIO, limit: int | None, objects: Path, waiting: Path) -> Path:
+    def _keep(
+        self,
+        data: bytes | Readable,
+        limit: int | None,
+        check: Callable[[Path], None] | None,
+        objects: Path,
+        waiting: Path,
+    ) -> Path:
         digest = hashlib.sha256()
         descriptor, name = tempfile.mkstemp(dir=objects, suffix=".partial")
         temporary = Path(name)
@@ -109,6 +132,10 @@ class ReceivedStore:
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
+            if check:
+                check(temporary)
+            (waiting / f"{time.time_ns():020d}-{digest.hexdigest()}").touch()
+            _sync(waiting)
             path = self._place(digest.hexdigest())
             path.parent.mkdir(exist_ok=True)
             if not path.exists():
@@ -117,12 +144,10 @@ class ReceivedStore:
                 _sync(objects)
         finally:
             temporary.unlink(missing_ok=True)
-        (waiting / f"{time.time_ns():020d}-{digest.hexdigest()}").touch()
-        _sync(waiting)
         return path
 
 
-def _chunks(data: bytes | BinaryIO) -> Iterator[bytes]:
+def _chunks(data: bytes | Readable) -> Iterator[bytes]:
     if isinstance(data, bytes):
         yield data
         return

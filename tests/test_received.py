@@ -111,3 +111,14 @@ def test_an_object_over_the_limit_leaves_nothing(store: ReceivedStore) -> None:
         store.keep(b"x" * 100, limit=99)
     assert caught.value.slug == "too-large"
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+
+
+def test_an_object_that_fails_its_check_leaves_nothing(store: ReceivedStore) -> None:
+    def check(path: Path) -> None:
+        assert path.read_bytes() == b"x"
+        raise ArchiveError("No.", "not-wanted")
+
+    with pytest.raises(ArchiveError) as caught:
+        store.keep(b"x", check=check)
+    assert caught.value.slug == "not-wanted"
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == [] and store.waiting() == []

@@ -114,7 +114,8 @@ def test_files_that_crash_or_hang_are_refusals(write_dicom: WriteDicom, monkeypa
 def test_no_process_outlives_a_killed_parent_though_its_decoder_hangs() -> None:
     script = (
         "from index import DecoderPool; from tests.broken_decoders import hang; import os; "
-        "pool = DecoderPool(1, seconds=1); print(pool(os.getpid), flush=True); pool.submit(hang); os.kill(os.getpid(), 9)"
+        "pool = DecoderPool(1, seconds=1); print(pool(os.getpid), flush=True); "
+        "pool.submit(hang); os.kill(os.getpid(), 9)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

@@ -6,8 +6,9 @@ changed since its row was written is not read again.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -23,14 +24,16 @@ from .matching import match_reports, record_reports
 from .progress import Progress
 from .received import ReceivedStore, Waiting
 from .record import Recorded, path_key, record
-from .reports import ReportText, is_uid, read_reports, read_text
+from .reports import ReportText, read_reports
 from .slots import UNKNOWN
-from .sources import files_in, is_text, read_manifest
+from .sources import FolderSource, ManifestSource, StudySource
 from .tables import ACCEPTED, MATCHED, REFUSED, Instance, Report, Study
 
-__all__ = ["IngestSummary", "ingest_folder", "ingest_manifest", "ingest_received"]
+__all__ = ["IngestSummary", "ingest", "ingest_folder", "ingest_manifest", "ingest_received"]
 
 logger = logging.getLogger(__name__)
+
+Examine = Callable[[Sequence[Source]], list[Examined]]
 
 BATCH: Final = 64
 # Refusals to judge again in every run: some hang on other rows, which may have changed; a decoder may have ended
@@ -53,6 +56,38 @@ class IngestSummary:
     reports_refused: Counter[str] = field(default_factory=Counter)
 
 
+def ingest(
+    catalog: Catalog,
+    source: StudySource,
+    *,
+    reports: Path | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    retry_refused: bool = False,
+) -> IngestSummary:
+    """Take in what a source gives, and reports from a file or folder (``read_reports``) beside it.
+
+    ``workers``: processes that decode, 0 for none. ``retry_refused``: read unchanged files again that an earlier run
+    refused. Raises what the source raises, and InputError for reports: no-such-file, bad-table.
+    """
+    given = list(read_reports(reports)) if reports else []  # before the long part, so that a bad table ends it early
+    summary = IngestSummary()
+    done = 0
+    with examiner(workers) as examine:
+        for batch in batched(source.files(), BATCH):
+            if source.store is None:
+                _take_in(catalog, batch, examine, summary, retry_refused)
+            else:
+                _take_in_received(catalog, source.store, batch, examine, summary, retry_refused)
+            done += len(batch)
+            total = max(done, source.known())
+            logger.info("%s: ingested %d of %d files, refused %d", source.name, done, total, summary.refused.total())
+            if progress:
+                progress(done, total)
+    _ingest_reports(catalog, chain(given, source.reports()), summary)
+    return summary
+
+
 def ingest_folder(
     catalog: Catalog,
     folder: Path,
@@ -62,23 +97,15 @@ def ingest_folder(
     workers: int | None = None,
     retry_refused: bool = False,
 ) -> IngestSummary:
-    """Take in every DICOM chest radiograph under a folder, and reports from a CSV or JSON Lines file, or a folder.
-
-    ``*.txt`` files under the folder that are named by an accession number or study instance UID are reports too.
-    Files are referenced in place. ``workers``: processes that decode, 0 for none. ``retry_refused``: read unchanged
-    files again that an earlier run refused. Raises InputError: no-such-folder, no-such-file, bad-table.
-    """
-    files = files_in(folder, besides=reports)
-    texts = [source for source in files if is_text(source.path)]
-    known_texts = {source.path for source in texts}
-    images = [source for source in files if source.path not in known_texts]
-    given = list(read_reports(reports)) if reports else []  # before the long part, so that a bad table ends it early
-    summary = IngestSummary()
-    _ingest_files(catalog, images, summary, progress, workers, retry_refused)
-    named, others = _split_texts(catalog, texts)
-    _record(catalog, others, summary)
-    _ingest_reports(catalog, [*given, *named], summary)
-    return summary
+    """``ingest`` of a folder (``FolderSource``) and of reports from a CSV or JSON Lines file, or another folder."""
+    return ingest(
+        catalog,
+        FolderSource(folder, besides=reports),
+        reports=reports,
+        progress=progress,
+        workers=workers,
+        retry_refused=retry_refused,
+    )
 
 
 def ingest_manifest(
@@ -89,19 +116,12 @@ def ingest_manifest(
     workers: int | None = None,
     retry_refused: bool = False,
 ) -> IngestSummary:
-    """Take in the JPEG, PNG or DICOM files that a CSV lists.
+    """``ingest`` of what a CSV lists (``ManifestSource``).
 
-    Columns: image_path (relative to the CSV), study_id or study_instance_uid; and where known patient_id, view,
-    study_date or study_order or offset_days, sex, age, modality (CR), accession_number, and a report as text or report,
-    or as findings and impression. Others are ignored. A study_id that is no UID becomes the accession number.
     Refused files are judged again in every run, because what the manifest says of them may have changed;
-    ``retry_refused`` adds nothing. Raises InputError: no-such-file, bad-table.
+    ``retry_refused`` adds nothing.
     """
-    manifest = read_manifest(csv)
-    summary = IngestSummary()
-    _ingest_files(catalog, manifest.sources, summary, progress, workers, retry_refused)
-    _ingest_reports(catalog, manifest.reports, summary)
-    return summary
+    return ingest(catalog, ManifestSource(csv), progress=progress, workers=workers, retry_refused=retry_refused)
 
 
 def ingest_received(
@@ -116,39 +136,50 @@ def ingest_received(
     An instance that was sent again with other content takes the place of the old one, whose embedding becomes stale.
     """
     summary = IngestSummary()
-    with store.one_at_a_time():
-        waiting = store.waiting()
-        last: dict[Path, Waiting] = {}
-        for item in waiting:
-            last.pop(item.path, None)  # sent several times: its last place in the order counts
-            last[item.path] = item
-        sources = [Source(path, replaces=True) for path in last]
-        _ingest_files(catalog, sources, summary, progress, workers, retry_refused=False)
-        for item in waiting:
-            store.done(item)
+    with examiner(workers) as examine:
+        _take_in_received(catalog, store, (), examine, summary, progress=progress)
     with catalog.write() as session:
         match_reports(catalog, session)
     return summary
 
 
-def _ingest_files(
+def _take_in_received(
     catalog: Catalog,
-    sources: Sequence[Source],
+    store: ReceivedStore,
+    fetched: Sequence[Source],
+    examine: Examine,
     summary: IngestSummary,
-    progress: Progress | None,
-    workers: int | None,
-    retry_refused: bool,
+    retry_refused: bool = False,
+    progress: Progress | None = None,
 ) -> None:
-    done = 0
-    with examiner(workers) as examine:
+    """All that waits in the store, and those of the ``fetched`` files that do not wait, because they are known.
+
+    All, not only the fetched ones: what came earlier under the same SOP instance UID has to have its row first.
+    """
+    with store.one_at_a_time():
+        waiting = store.waiting()
+        last: dict[Path, Waiting] = {}
+        for item in waiting:
+            last.pop(item.path, None)  # kept several times: its last place in the order counts
+            last[item.path] = item
+        sources = [Source(path, replaces=True) for path in last]
+        sources += [source for source in fetched if source.path not in last]
+        done = 0
         for batch in batched(sources, BATCH):
-            fresh, known = _split_known(catalog, batch, summary, retry_refused)
-            examined = {item.source.path: item for item in [*known, *examine(fresh)]}
-            _record(catalog, [examined[source.path] for source in batch if source.path in examined], summary)
+            _take_in(catalog, batch, examine, summary, retry_refused)
             done += len(batch)
-            logger.info("ingested %d of %d files, refused %d", done, len(sources), summary.refused.total())
             if progress:
                 progress(done, len(sources))
+        for item in waiting:
+            store.done(item)
+
+
+def _take_in(
+    catalog: Catalog, batch: Sequence[Source], examine: Examine, summary: IngestSummary, retry_refused: bool
+) -> None:
+    fresh, known = _split_known(catalog, batch, summary, retry_refused)
+    examined = {item.source.path: item for item in [*known, *examine(fresh)]}
+    _record(catalog, [examined[source.path] for source in batch if source.path in examined], summary)
 
 
 def _record(catalog: Catalog, examined: Sequence[Examined], summary: IngestSummary) -> None:
@@ -226,36 +257,36 @@ def _from_row(source: Source, row: Instance) -> Examined:
     return Examined(source, row.size, row.modified_ns, row.sha256, facts)
 
 
-def _split_texts(catalog: Catalog, texts: Sequence[Source]) -> tuple[list[ReportText], list[Examined]]:
-    """Text files that are reports, by their name, and the others, to be refused."""
-    reports: list[ReportText] = []
-    others: list[Examined] = []
-    for batch in batched(texts, BATCH):
-        read = [(source, read_text(source.path)) for source in batch]
-        accessions = [report.accession_number for _, report in read if report.accession_number]
-        with catalog.session() as session:
-            query = sa.select(Study.accession_number).where(Study.accession_number.in_(accessions))
-            known = set(session.scalars(query))
-        keys = []
-        for source, report in read:
-            if is_uid(source.path.stem) or report.accession_number in known:
-                reports.append(report)
-                keys.append(path_key(source.path))
-            else:
-                message = "Expected a text named by an accession number or study instance UID of the archive."
-                others.append(Examined(source, refusal=Refusal("not-a-report", message)))
+def _without_strays(catalog: Catalog, batch: Sequence[ReportText], summary: IngestSummary) -> list[ReportText]:
+    """A batch without those text files whose names say nothing to the archive; these are refused."""
+    accessions = [report.accession_number for report in batch if report.by_name and report.accession_number]
+    with catalog.session() as session:
+        query = sa.select(Study.accession_number).where(Study.accession_number.in_(accessions))
+        known = set(session.scalars(query))
+    found: list[ReportText] = []
+    strays: list[Examined] = []
+    for report in batch:
+        if not report.by_name or report.study_instance_uid or report.accession_number in known:
+            found.append(report)
+        else:
+            message = "Expected a text named by an accession number or study instance UID of the archive."
+            strays.append(Examined(Source(Path(report.source)), refusal=Refusal("not-a-report", message)))
+    _record(catalog, strays, summary)
+    keys = [path_key(Path(report.source)) for report in found if report.by_name]
+    if keys:
         with catalog.write() as session:
             # Refused once because its study had not come yet; a report row speaks for it now.
             session.execute(sa.delete(Instance).where(Instance.path_key.in_(keys), Instance.reason == "not-a-report"))
-    return reports, others
+    return found
 
 
 def _ingest_reports(catalog: Catalog, reports: Iterable[ReportText], summary: IngestSummary) -> None:
     ids: set[int] = set()
     met: set[str] = set()
     for batch in batched(reports, BATCH):
+        usable = _without_strays(catalog, batch, summary)
         with catalog.write() as session:
-            ids.update(record_reports(catalog, session, batch, met))
+            ids.update(record_reports(catalog, session, usable, met))
     with catalog.write() as session:
         ids.update(match_reports(catalog, session))
     for status, reason in _report_outcomes(catalog, ids):

@@ -1,73 +1,56 @@
-"""Where files come from: a folder, or the rows of a manifest."""
+"""The rows of a CSV that lists pictures or DICOM files and says what they are."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from model.errors import InputError
+from ..dicom import InstanceFacts, Refusal, parse_age, parse_date, parse_sex, parse_view
+from ..examine import Source
+from ..reports import ReportText, derived_uid, is_uid, read_table, report_of_row, study_uid_of
 
-from .dicom import InstanceFacts, Refusal, parse_age, parse_date, parse_sex, parse_view
-from .examine import Source
-from .reports import ReportText, derived_uid, is_uid, read_table, report_of_row, study_uid_of
-
-__all__ = ["Manifest", "files_in", "is_text", "read_manifest"]
+__all__ = ["ManifestSource"]
 
 REQUIRED: Final = ("image_path",)
 
 
+class ManifestSource:
+    """The JPEG, PNG or DICOM files that a CSV lists, read where they lie, and the reports in its rows.
+
+    Columns: image_path (relative to the CSV), study_id or study_instance_uid; and where known patient_id, view,
+    study_date or study_order or offset_days, sex, age, modality (CR), accession_number, and a report as text or report,
+    or as findings and impression. Others are ignored. A study_id that is no UID becomes the accession number.
+    ``files`` raises InputError: no-such-file, bad-table.
+    """
+
+    store = None
+
+    def __init__(self, csv: Path) -> None:
+        self.name = str(csv)
+        self._csv = csv
+
+    def files(self) -> Iterator[Source]:
+        yield from self._read.sources
+
+    def reports(self) -> Iterator[ReportText]:
+        yield from self._read.reports
+
+    def known(self) -> int:
+        return len(self._read.sources)
+
+    @cached_property
+    def _read(self) -> "_Manifest":
+        return _read_manifest(self._csv)
+
+
 @dataclass(frozen=True)
-class Manifest:
+class _Manifest:
     sources: list[Source]
     reports: list[ReportText]
 
 
-def files_in(folder: Path, besides: Path | None = None) -> list[Source]:
-    """Every file under a folder, in the order of their names, without ``besides``; folders that cannot be listed too.
-
-    Linked folders are followed and named by where they lie, each folder once: links may form loops, or lead to one
-    folder several times. Raises InputError: no-such-folder.
-    """
-    root = folder.resolve()
-    if not root.is_dir():
-        raise InputError(f"There is no folder {folder}.", "no-such-folder")
-    left_out = besides.resolve() if besides else None
-    found: list[Source] = []
-
-    def unlisted(error: OSError) -> None:
-        why = Refusal("unreadable", f"The folder cannot be listed: {error.strerror}.")
-        found.append(Source(Path(error.filename), refusal=why))
-
-    visited: set[tuple[int, int]] = set()
-    waiting = [root]
-    while waiting:
-        for parent, folders, names in os.walk(waiting.pop(), onerror=unlisted):
-            status = os.stat(parent)
-            place = (status.st_dev, status.st_ino)
-            if place in visited or Path(parent) == left_out:
-                folders.clear()
-                continue
-            visited.add(place)
-            inside = (Path(parent, name) for name in folders)
-            waiting += [path.resolve() for path in inside if os.path.islink(path)]
-            found += [Source(Path(parent, name)) for name in names]
-    return sorted((source for source in found if source.path != left_out), key=lambda source: os.fsencode(source.path))
-
-
-def is_text(path: Path) -> bool:
-    """Whether a file has to be read as text, going by its name unless its content is DICOM."""
-    if path.suffix.lower() != ".txt" or not path.is_file():
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] != b"DICM"
-    except OSError:
-        return False
-
-
-def read_manifest(path: Path) -> Manifest:
-    """A CSV of pictures (see ``ingest_manifest``). Raises InputError: no-such-file, bad-table."""
+def _read_manifest(path: Path) -> _Manifest:
     sources: list[Source] = []
     texts: dict[str, list[ReportText]] = {}
     seen: dict[Path, int] = {}
@@ -85,7 +68,7 @@ def read_manifest(path: Path) -> Manifest:
         report = report_of_row(row, f"{path.resolve()}#{number}")
         if report.study_instance_uid and report.refusal is None:
             texts.setdefault(report.study_instance_uid, []).append(report)
-    return Manifest(sources, [merged for reports in texts.values() for merged in _merge(reports)])
+    return _Manifest(sources, [merged for reports in texts.values() for merged in _merge(reports)])
 
 
 def _source(manifest: Path, folder: Path, number: int, row: dict[str, str]) -> Source:

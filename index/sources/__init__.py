@@ -1,0 +1,12 @@
+"""Where studies come from, behind one small protocol: folders, zip files, manifests; each in a file of its own.
+
+``source_of`` chooses by what lies at a path. ``index.ingest.ingest`` takes any of them in.
+"""
+
+from .choose import source_of
+from .folder import FolderSource
+from .manifest import ManifestSource
+from .protocol import StudySource
+from .zip_file import ZipSource
+
+__all__ = ["FolderSource", "ManifestSource", "StudySource", "ZipSource", "source_of"]

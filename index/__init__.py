@@ -1,6 +1,6 @@
 """The archive: SQL rows and vectors, no HTTP.
 
-``migrate`` and ``open_catalog`` give a ``Catalog``; ``ingest_folder`` and ``ingest_manifest`` fill it;
+``migrate`` and ``open_catalog`` give a ``Catalog``; ``index.ingest.ingest`` fills it from any ``StudySource``;
 ``embed_pending`` adds what an encoder makes of it; ``build_generation`` makes that searchable; a ``Gallery``
 answers.
 """
@@ -11,12 +11,14 @@ from .dicom import InstanceFacts, Refusal, describe_dicom, refusal
 from .embed import EmbedSummary, embed_pending, pending_counts
 from .gallery import Filters, Gallery, Hit
 from .generations import GenerationInfo, build_generation, live_generation
-from .ingest import IngestSummary, ingest_folder, ingest_manifest
+from .ingest import IngestSummary, ingest_folder, ingest_manifest, ingest_received
 from .pairs import Pairs, read_pairs
 from .progress import Progress
+from .received import ReceivedStore
 from .refusals import RefusedFile, refusal_counts, refused_files
 from .reports import ReportText, parse_sections
 from .slots import arrange_slots
+from .sources import FolderSource, ManifestSource, StudySource, ZipSource, source_of
 from .studies import ReportRecord, StudyRecord, find_study, prior_slots, study_slots
 
 __all__ = [
@@ -24,18 +26,23 @@ __all__ = [
     "DecoderPool",
     "EmbedSummary",
     "Filters",
+    "FolderSource",
     "Gallery",
     "GenerationInfo",
     "Hit",
     "IngestSummary",
     "InstanceFacts",
+    "ManifestSource",
     "Pairs",
     "Progress",
+    "ReceivedStore",
     "Refusal",
     "RefusedFile",
     "ReportRecord",
     "ReportText",
     "StudyRecord",
+    "StudySource",
+    "ZipSource",
     "arrange_slots",
     "build_generation",
     "describe_dicom",
@@ -43,6 +50,7 @@ __all__ = [
     "find_study",
     "ingest_folder",
     "ingest_manifest",
+    "ingest_received",
     "live_generation",
     "migrate",
     "open_catalog",
@@ -53,5 +61,6 @@ __all__ = [
     "refusal",
     "refusal_counts",
     "refused_files",
+    "source_of",
     "study_slots",
 ]

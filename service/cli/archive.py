@@ -1,6 +1,5 @@
 """``alta ingest``, ``embed``, ``archive`` and ``db``: files to rows, rows to embeddings."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from .console import console, progress_bar
 from .settings import archive_settings, shown_database
+from .summary import show_summary
 
 __all__ = ["archive", "db", "embed", "ingest"]
 
@@ -38,17 +38,7 @@ def ingest(
             summary = ingest_folder(catalog, source.absolute(), reports, progress=progress, retry_refused=retry_refused)
         else:
             summary = ingest_manifest(catalog, source.absolute(), progress=progress, retry_refused=retry_refused)
-    table = Table("files", "count", title=escape(f"{source} -> {shown_database(settings)}"))
-    table.add_row("accepted, new", str(summary.accepted))
-    table.add_row("accepted, updated", str(summary.updated))
-    table.add_row("unchanged since last time", str(summary.unchanged))
-    _add_reasons(table, "refused", summary.refused)
-    table.add_section()
-    table.add_row("reports matched to a study", str(summary.reports_matched))
-    table.add_row("reports waiting for their study", str(summary.reports_unmatched))
-    _add_reasons(table, "report refused", summary.reports_refused)
-    console.print(table)
-    console.print(f"New studies: {summary.studies_new}. Next: alta embed. Why files were refused: alta archive refused")
+    show_summary(summary, f"{source} -> {shown_database(settings)}")
     catalog.close()
 
 
@@ -102,8 +92,3 @@ def upgrade() -> None:
     settings = archive_settings()
     migrate(settings.catalog_url)
     console.print(f"The schema of {shown_database(settings)} is up to date.", markup=False)
-
-
-def _add_reasons(table: Table, label: str, reasons: Counter[str]) -> None:
-    for slug, count in reasons.most_common():
-        table.add_row(f"{label}: {slug}", str(count))

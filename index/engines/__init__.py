@@ -1,6 +1,7 @@
 """Vector engines behind one small protocol (``protocol.py``): flat searches exactly, ivf is for large archives."""
 
 from .flat import FlatEngine, FlatIndex
+from .ivf import IvfEngine, IvfIndex
 from .measure import RECALL_DEPTH, exact_floor, recall_of, sample_queries
 from .protocol import Engine, Place, RecallTooLow, Sample, VectorIndex
 from .scoring import rank
@@ -10,6 +11,8 @@ __all__ = [
     "Engine",
     "FlatEngine",
     "FlatIndex",
+    "IvfEngine",
+    "IvfIndex",
     "Place",
     "RecallTooLow",
     "Sample",

@@ -29,7 +29,7 @@ class FlatIndex:
 
     def __init__(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         self.ids = ids.view(np.ndarray)  # numpy's own class for mapped arrays makes every slice slower
-        self._vectors = vectors.view(np.ndarray)
+        self.matrix = vectors.view(np.ndarray)
         self.dimension = int(vectors.shape[1])
 
     def __len__(self) -> int:
@@ -39,18 +39,18 @@ class FlatIndex:
         """As ``VectorIndex.search``."""
         rows = None if among is None else self._rows(among)
         best = self._best(query, count, rows) if count > 0 else np.empty(0, np.int64)
-        return rank(query, self.ids[best], self._vectors[best], count)
+        return rank(query, self.ids[best], self.matrix[best], count)
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """As ``VectorIndex.vectors``."""
         rows = self._rows(ids)
         if len(rows) != len(ids):
             raise KeyError(f"{len(ids) - len(rows)} of {len(ids)} ids are not in the index")
-        return np.asarray(self._vectors[rows])
+        return np.asarray(self.matrix[rows])
 
     def at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """ids and vectors by position, 0 to N - 1."""
-        return self.ids[rows], self._vectors[rows]
+        return self.ids[rows], self.matrix[rows]
 
     def _rows(self, ids: np.ndarray) -> np.ndarray:
         """Positions of those ids that are there, in the order given."""
@@ -76,7 +76,7 @@ class FlatIndex:
     def _blocks(self, rows: np.ndarray | None) -> Iterator[tuple[slice, np.ndarray]]:
         for start in range(0, len(self) if rows is None else len(rows), BLOCK):
             part = slice(start, min(start + BLOCK, len(self)))
-            yield part, self._vectors[part if rows is None else rows[part]]
+            yield part, self.matrix[part if rows is None else rows[part]]
 
 
 def _nth_at_least(scores: np.ndarray, count: int) -> float:

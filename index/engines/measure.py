@@ -31,21 +31,23 @@ def sample_queries(ids: np.ndarray, vectors: np.ndarray, others: np.ndarray | No
     return Sample(np.concatenate(queries), np.concatenate(own).astype(np.int64))
 
 
-def exact_floor(ids: np.ndarray, vectors: np.ndarray, sample: Sample, depth: int) -> np.ndarray:
+def exact_floor(vectors: np.ndarray, sample: Sample, depth: int) -> np.ndarray:
     """(Q,): the cosine of the last of the ``depth`` best answers to each query; -inf where there are fewer."""
-    count = min(depth + 1, len(ids))
-    scores, rows = faiss.knn(sample.queries, vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
-    scores = np.where(ids[rows] == sample.own[:, None], -np.inf, scores)
-    ordered = -np.sort(-scores, axis=1)  # (Q, count), an own row last
-    return ordered[:, depth - 1] if count >= depth else np.full(len(sample), -np.inf)
+    if depth > len(vectors):
+        return np.full(len(sample), -np.inf)
+    scores, _ = faiss.knn(sample.queries, vectors, depth, metric=faiss.METRIC_INNER_PRODUCT)
+    return scores.min(axis=1)
 
 
 def recall_of(index: VectorIndex, sample: Sample, floor: np.ndarray, depth: int = RECALL_DEPTH) -> float:
-    """The mean share of the exact ``depth`` best that ``index`` finds; ``floor`` from ``exact_floor``."""
+    """The mean share of the exact ``depth`` best that ``index`` finds; ``floor`` from ``exact_floor``.
+
+    A row finds itself too easily: it does not count as found where it asks.
+    """
     shares = []
     for query, own, least in zip(sample.queries, sample.own, floor, strict=True):
-        ids, scores = index.search(query, depth + 1)
-        scores = scores[ids != own][:depth]
-        expected = min(depth, len(index) - int(own >= 0))
-        shares.append(np.count_nonzero(scores >= least - TIE) / expected if expected else 1.0)
+        ids, scores = index.search(query, depth)
+        found = np.count_nonzero(scores[ids != own] >= least - TIE)
+        expected = min(depth, len(index)) - int(own >= 0)
+        shares.append(min(1.0, found / expected) if expected else 1.0)
     return float(np.mean(shares)) if shares else 1.0

@@ -40,6 +40,9 @@ class Sample:
     def __len__(self) -> int:
         return len(self.own)
 
+    def every(self, step: int) -> "Sample":
+        return Sample(self.queries[::step], self.own[::step])
+
 
 class RecallTooLow(ArchiveError):
     """No setting of this engine finds enough of what exact search finds in these vectors."""

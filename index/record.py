@@ -19,15 +19,16 @@ from .dicom import InstanceFacts, Refusal, clean
 from .examine import Examined
 from .removal import forget_embeddings
 from .slots import SLOTS
-from .studies import histories, slot_instances
+from .studies import History, histories, slot_instances
 from .tables import ACCEPTED, IMAGE, REFUSED, Instance, Patient, Study
 
-__all__ = ["Recorded", "nobody_key", "path_key", "record", "refresh_sources"]
+__all__ = ["Recorded", "image_source", "nobody_key", "path_key", "record", "refresh_sources"]
 
 _COPIED = (
     "modality",
     "view_position",
     "view",
+    "view_source",
     "rows",
     "columns",
     "instance_number",
@@ -75,6 +76,7 @@ class _Recorder:
         self._session = session
         self.done = Recorded()
         self.touched: set[int] = set()  # patients
+        self._retired = False  # whether the file being added takes the place of another
         keys = [path_key(item.source.path) for item in batch]
         facts = [item.facts for item in batch if item.facts]
         self._rows = {r.path_key: r for r in session.scalars(sa.select(Instance).where(Instance.path_key.in_(keys)))}
@@ -96,6 +98,7 @@ class _Recorder:
         if row is None:
             row = self._rows[key] = Instance(path_key=key, path=_shown(item.source.path), status=REFUSED)
         self._touch(row)
+        self._retired = False
         why = item.refusal or self._conflict(item, row)
         row.size, row.modified_ns, row.sha256 = item.size, item.modified_ns, item.sha256
         if item.facts:
@@ -111,7 +114,8 @@ class _Recorder:
     def _accept(self, row: Instance, item: Examined, was_accepted: bool) -> None:
         facts = item.facts
         assert facts is not None
-        study = self._study_of(facts, overwrite=was_accepted)
+        # The same file or instance again: what it says now counts, such as a corrected date.
+        study = self._study_of(facts, overwrite=was_accepted or self._retired)
         row.study, row.status, row.reason, row.detail = study, ACCEPTED, None, None
         changed = self._session.is_modified(row) or self._session.is_modified(study)
         if not was_accepted:
@@ -155,6 +159,7 @@ class _Recorder:
 
     def _retire(self, holder: Instance, reason: str, detail: str) -> None:
         holder.study, holder.status, holder.reason, holder.detail = None, REFUSED, reason, detail
+        self._retired = True
         self._session.flush()  # before the new row, or two accepted ones meet in the unique index
 
     def _may_belong(self, facts: InstanceFacts, study: Study, row: Instance, holder: Instance | None) -> bool:
@@ -238,19 +243,27 @@ class _Recorder:
             self.touched.add(row.study.patient_id)
 
 
-def refresh_sources(session: Session, patient_ids: Iterable[int]) -> None:
-    """Recompute what every study of these patients is embedded from, priors included."""
+def refresh_sources(session: Session, patient_ids: Iterable[int]) -> int:
+    """Recompute what every study of these patients is embedded from, priors included; returns how many changed."""
+    changed = 0
     for history in histories(session, patient_ids).values():
         for study in history:
-            slots = slot_instances(history, study)
-            source = None
-            if slots:
-                hashes = [slots[slot].sha256 if slot in slots else None for slot in SLOTS]
-                source = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+            source = image_source(history, study)
             if study.image_source != source:
+                changed += 1
                 study.image_source = source
                 if source is None:
                     forget_embeddings(session, [study.id], IMAGE)
+    return changed
+
+
+def image_source(history: History, study: Study) -> str | None:
+    """What ``Study.image_source`` has to be: a hash of the files in the four slots, None without a frontal image."""
+    slots = slot_instances(history, study)
+    if not slots:
+        return None
+    hashes = [slots[slot].sha256 if slot in slots else None for slot in SLOTS]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
 
 def _shown(path: Path) -> str:

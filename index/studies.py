@@ -1,7 +1,7 @@
 """Archived studies as callers see them, and where their images lie."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from model.errors import UnknownStudy
 
 from .catalog import Catalog
 from .dicom import InstanceFacts
+from .priors import in_window, prior_window
 from .slots import CURRENT_SLOTS, PRIOR_SLOTS, UNKNOWN, arrange_slots, is_earlier
 from .tables import ACCEPTED, MATCHED, Instance, Patient, Report, Study
 
 __all__ = [
+    "History",
     "ReportRecord",
     "SlotFiles",
     "StudyRecord",
@@ -58,6 +60,17 @@ class StudyRecord:
 SlotFiles = dict[str, Path]
 
 
+@dataclass(frozen=True)
+class History:
+    """One patient's studies, with the limit that holds for their priors."""
+
+    studies: list[Study] = field(default_factory=list)
+    within_days: int | None = None
+
+    def __iter__(self) -> Iterator[Study]:
+        return iter(self.studies)
+
+
 def find_study(catalog: Catalog, study_instance_uid: str) -> StudyRecord:
     """The archived study. Raises UnknownStudy."""
     with catalog.session() as session:
@@ -95,7 +108,7 @@ def study_slots(catalog: Catalog, study_instance_uid: str) -> SlotFiles:
 def prior_slots(catalog: Catalog, facts: InstanceFacts) -> SlotFiles:
     """``prior_frontal`` and ``prior_lateral`` for a query image whose study need not be archived.
 
-    Empty when the patient is unknown, or no archived study is known to be earlier.
+    Empty when the patient is unknown, or no archived study is known to be earlier and recent enough.
     """
     if not facts.patient_id:
         return {}
@@ -104,12 +117,12 @@ def prior_slots(catalog: Catalog, facts: InstanceFacts) -> SlotFiles:
         patient_id = session.scalar(sa.select(Patient.id).where(Patient.key == key))
         if patient_id is None:
             return {}
-        history = histories(session, [patient_id]).get(patient_id, [])
+        history = histories(session, [patient_id]).get(patient_id, History())
     others = [study for study in history if study.study_instance_uid != facts.study_instance_uid]
-    return {slot: Path(instance.path) for slot, instance in _prior(others, facts).items()}
+    return {slot: Path(instance.path) for slot, instance in _prior(others, facts, history.within_days).items()}
 
 
-def slot_instances(history: Sequence[Study], study: Study) -> dict[str, Instance]:
+def slot_instances(history: History, study: Study) -> dict[str, Instance]:
     """The instance in each filled slot of ``study``, one of the patient's ``history``; {} without a frontal image.
 
     The encoder reads a study through its frontal image: a lateral beside a prior's frontal would pass for a study
@@ -119,14 +132,15 @@ def slot_instances(history: Sequence[Study], study: Study) -> dict[str, Instance
     current = arrange_slots(study.instances)
     if "current_frontal" not in current:
         return {}
-    return current | _prior([other for other in history if other.id != study.id], study)
+    return current | _prior([other for other in history if other.id != study.id], study, history.within_days)
 
 
-def _prior(history: Iterable[Study], current: Study | InstanceFacts) -> dict[str, Instance]:
-    """The slots of the latest earlier study that has a frontal image."""
+def _prior(others: Iterable[Study], current: Study | InstanceFacts, within_days: int | None) -> dict[str, Instance]:
+    """The slots of the latest earlier study that has a frontal image and is recent enough."""
     latest: Study | None = None
-    for study in sorted(history, key=lambda other: other.study_instance_uid):
-        if is_earlier(study, current) and "current_frontal" in arrange_slots(study.instances):
+    for study in sorted(others, key=lambda other: other.study_instance_uid):
+        known = is_earlier(study, current) and in_window(study, current, within_days)
+        if known and "current_frontal" in arrange_slots(study.instances):
             # Where neither is known to be earlier, the higher UID: any choice, as long as it is always the same.
             latest = study if latest is None or not is_earlier(study, latest) else latest
     if latest is None:
@@ -135,8 +149,9 @@ def _prior(history: Iterable[Study], current: Study | InstanceFacts) -> dict[str
     return {prior: slots[name] for prior, name in zip(PRIOR_SLOTS, CURRENT_SLOTS, strict=True) if name in slots}
 
 
-def histories(session: Session, patient_ids: Iterable[int]) -> dict[int, list[Study]]:
+def histories(session: Session, patient_ids: Iterable[int]) -> dict[int, History]:
     """Every study of each patient, with its accepted instances."""
+    window = prior_window(session)
     query = (
         sa.select(Study)
         .where(Study.patient_id.in_(list(patient_ids)))
@@ -144,9 +159,10 @@ def histories(session: Session, patient_ids: Iterable[int]) -> dict[int, list[St
         .order_by(Study.id)
         .execution_options(populate_existing=True)
     )
-    found: dict[int, list[Study]] = {}
+    found: dict[int, History] = {}
     for study in session.scalars(query):
-        found.setdefault(study.patient_id, []).append(study)
+        patient = study.patient_id
+        found.setdefault(patient, History(within_days=window.of_patient(patient))).studies.append(study)
     return found
 
 

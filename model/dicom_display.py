@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence
 
 from .pixels import stretch
 
-__all__ = ["display_values"]
+__all__ = ["display_values", "mirrored", "upright", "windowed_values"]
 
 
 def display_values(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
@@ -24,11 +24,41 @@ def display_values(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
     pixels = _voi_values(dataset, values)
     if pixels is None:
         pixels = stretch(values, None if padding is None else ~padding)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        pixels = 1 - pixels
+    pixels = _bright(dataset, pixels)
     if padding is not None:
         pixels[padding] = 0
-    return _upright(dataset, pixels)
+    return upright(dataset, pixels)
+
+
+def windowed_values(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray | None:
+    """Display values, not yet turned, where the header's VOI LUT or window decides on each by itself; else None.
+
+    Of a picture without padding.
+    """
+    pixels = _voi_values(dataset, _modality_values(dataset, stored))
+    return None if pixels is None else _bright(dataset, pixels)
+
+
+def mirrored(dataset: pydicom.Dataset) -> tuple[bool, bool]:
+    """Whether the film has to be turned left to right, and upside down (PS3.3 C.7.6.1.1.1).
+
+    Rows are to run to the patient's left on a frontal, columns to the feet.
+    """
+    orientation = dataset.get("PatientOrientation")
+    if not isinstance(orientation, pydicom.multival.MultiValue) or len(orientation) != 2:
+        return False, False
+    rows, columns = (str(direction).upper() for direction in orientation)
+    return rows.startswith("R"), columns.startswith("H")
+
+
+def upright(dataset: pydicom.Dataset, pixels: np.ndarray) -> np.ndarray:
+    """The picture with the patient upright and facing us."""
+    rows, columns = mirrored(dataset)
+    return np.ascontiguousarray(pixels[:: -1 if columns else 1, :: -1 if rows else 1])
+
+
+def _bright(dataset: pydicom.Dataset, pixels: np.ndarray) -> np.ndarray:
+    return np.subtract(1, pixels, out=pixels) if dataset.PhotometricInterpretation == "MONOCHROME1" else pixels
 
 
 def _padding_mask(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray | None:
@@ -45,6 +75,8 @@ def _modality_values(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray
     if dataset.get("ModalityLUTSequence"):
         return apply_modality_lut(stored, dataset).astype(np.float32)
     slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
+    if slope in (None, 1) and not intercept:
+        return stored  # still integers
     return stored.astype(np.float32) * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
@@ -70,7 +102,7 @@ def _through_table(dataset: pydicom.Dataset, values: np.ndarray) -> np.ndarray |
     table = np.asarray(data, dtype=np.float32)[:count]
     if first > 2**15 and values.min() < 0:
         first -= 2**16  # a signed number that was read as an unsigned one
-    index = np.clip(values - first, 0, len(table) - 1).astype(np.intp)
+    index = np.clip(values.astype(np.float32) - first, 0, len(table) - 1).astype(np.intp)
     low, high = table.min(), table.max()
     return None if high <= low else (table[index] - low) / (high - low)
 
@@ -81,24 +113,15 @@ def _through_window(dataset: pydicom.Dataset, values: np.ndarray) -> np.ndarray 
     if center is None or width is None or width <= 1:
         return None
     function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    pixels = values.astype(np.float32)
     if function == "SIGMOID":
-        return (1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -50, 50)))).astype(np.float32)
-    if function == "LINEAR_EXACT":
-        return np.clip((values - center) / width + 0.5, 0, 1)
-    return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
-
-
-def _upright(dataset: pydicom.Dataset, pixels: np.ndarray) -> np.ndarray:
-    """Rows run to the patient's left on a frontal, columns to the feet: other films are mirrored or upside down."""
-    orientation = dataset.get("PatientOrientation")
-    if not isinstance(orientation, pydicom.multival.MultiValue) or len(orientation) != 2:
-        return pixels
-    rows, columns = (str(direction).upper() for direction in orientation)
-    if rows.startswith("R"):
-        pixels = pixels[:, ::-1]
-    if columns.startswith("H"):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
+        return (1 / (1 + np.exp(np.clip(-4 * (pixels - center) / width, -50, 50)))).astype(np.float32)
+    if function != "LINEAR_EXACT":
+        center, width = center - 0.5, width - 1
+    pixels -= center
+    pixels /= width
+    pixels += 0.5
+    return np.clip(pixels, 0, 1, out=pixels)
 
 
 def _number(dataset: pydicom.Dataset, keyword: str) -> float | None:

@@ -5,6 +5,7 @@ encoder input through an ``ImageTransform`` whose constants travel with the chec
 """
 
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,20 @@ import pydicom
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .dicom_pixels import decode_dicom, read_dicom
+from .dicom_reduced import decode_reduced
 from .errors import ImageError
-from .pixels import MAX_PIXELS, require_reasonable_size, stretch
+from .pixels import MAX_PIXELS, Extent, Picture, require_reasonable_size, stretch
 
 __all__ = [
     "MAX_PIXELS",
     "PIPELINE_VERSION",
     "ImageTransform",
+    "Picture",
+    "Prepared",
     "Radiograph",
     "decode_dicom",
+    "picture_for",
+    "prepare_radiograph",
     "read_dicom",
     "read_radiograph",
 ]
@@ -30,6 +36,10 @@ __all__ = [
 # Part of every model fingerprint. Raise it when decoding, placing or the choice of report text changes what an encoder
 # sees: embeddings made before are then stale.
 PIPELINE_VERSION = 1
+
+# A reduced picture has to be that much larger than what the transform makes of it: then the transform, not the
+# wavelet's softer filter, decides what is seen.
+REDUCED_MARGIN = 1.5
 
 
 @dataclass(frozen=True)
@@ -65,19 +75,57 @@ class ImageTransform:
         )
         return *resized, (resized[0] - self.crop) // 2, (resized[1] - self.crop) // 2
 
-    def place(self, pixels: np.ndarray) -> np.ndarray:
-        """Resize and crop: (height, width) in 0..1 to (crop, crop) float32 in 0..1."""
-        height, width, top, left = self.geometry(*pixels.shape)
-        y, x = pixels.shape[0] / height, pixels.shape[1] / width  # px of the original in one of the resized picture
-        picture = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
+    def place(self, pixels: np.ndarray, extent: Extent | None = None) -> np.ndarray:
+        """Resize and crop: (height, width) in 0..1 to (crop, crop) float32 in 0..1.
+
+        extent: where ``pixels`` lie on the whole picture; None where they are the whole.
+        """
+        whole = pixels.shape if extent is None else (extent.height, extent.width)
+        height, width, top, left = self.geometry(*whole)
+        y, x = whole[0] / height, whole[1] / width  # px of the original in one of the resized picture
         # Only the crop is computed: a strip of one pixel's height would be resized to billions of pixels.
         box = (left * x, top * y, (left + self.crop) * x, (top + self.crop) * y)
+        if extent is not None:
+            pixels, box = _within(pixels, extent, box)
+        picture = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
         square = picture.resize((self.crop, self.crop), Image.Resampling.BICUBIC, box)
         return np.clip(np.asarray(square), 0, 1)  # bicubic overshoots at edges
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, extent: Extent | None = None) -> np.ndarray:
         """Encoder input: (height, width) in 0..1 to (crop, crop) float32, zero mean and unit variance."""
-        return ((self.place(pixels) - self.mean) / self.std).astype(np.float32)
+        return ((self.place(pixels, extent) - self.mean) / self.std).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """pixels: encoder input, float32 (crop, crop); dataset: as of a ``Radiograph``."""
+
+    pixels: np.ndarray
+    dataset: pydicom.Dataset | None = None
+
+
+def prepare_radiograph(source: bytes | Path, transform: ImageTransform) -> Prepared:
+    """A file to encoder input: ``transform`` of its ``read_radiograph``, sooner where the file holds a smaller picture.
+
+    Raises ImageError, see ``read_radiograph``.
+    """
+    data = source.read_bytes() if isinstance(source, Path) else source
+    if data[128:132] != b"DICM":
+        return Prepared(transform(read_radiograph(data).pixels))
+    dataset = read_dicom(data)
+    picture = picture_for(dataset, transform)
+    if "PixelData" in dataset:
+        del dataset.PixelData
+    return Prepared(transform(picture.pixels, picture.extent), dataset)
+
+
+def picture_for(dataset: pydicom.Dataset, transform: ImageTransform) -> Picture:
+    """The display values that ``transform`` needs: of the whole picture, or of a smaller one in the file.
+
+    Encoder input is ``transform(picture.pixels, picture.extent)``. Raises ImageError, see ``read_radiograph``.
+    """
+    reduced = decode_reduced(dataset, math.ceil(REDUCED_MARGIN * transform.resize))
+    return Picture(decode_dicom(dataset)) if reduced is None else reduced
 
 
 def read_radiograph(source: bytes | Path) -> Radiograph:
@@ -121,3 +169,17 @@ def _decode_picture(data: bytes) -> np.ndarray:
     if pixels.min() == pixels.max():
         raise ImageError("Every pixel of the image has the same value.", "blank-image")
     return pixels
+
+
+def _within(
+    pixels: np.ndarray, extent: Extent, box: tuple[float, float, float, float]
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """A reduced picture with a border of its edge's values, and ``box``, in px of the whole, in px of that.
+
+    The border: the outermost samples may lie up to half a step inside the whole picture's edge.
+    """
+    rows, columns = pixels.shape
+    y, x = rows / (extent.bottom - extent.top), columns / (extent.right - extent.left)
+    left, top, right, bottom = box
+    inner = (left - extent.left) * x, (top - extent.top) * y, (right - extent.left) * x, (bottom - extent.top) * y
+    return np.pad(pixels, 1, mode="edge"), (inner[0] + 1, inner[1] + 1, inner[2] + 1, inner[3] + 1)

@@ -89,7 +89,7 @@ class _Body:
         self._inside = False
         self._headers: dict[str, str] = {}
         self._name, self._value = b"", b""
-        callbacks: "MultipartCallbacks" = {
+        callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin,
             "on_part_data": self._add_data,
             "on_part_end": lambda: self._met.append(None),

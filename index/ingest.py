@@ -5,29 +5,27 @@ changed since its row was written is not read again.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload
 
 from .batches import batched
 from .catalog import Catalog
-from .decoder_pool import LOST
-from .dicom import InstanceFacts, Refusal
+from .dicom import Refusal
 from .examine import Examined, Source, examiner
+from .known import split_known
 from .matching import match_reports, record_reports
 from .progress import Progress
 from .received import ReceivedStore, Waiting
 from .record import Recorded, path_key, record
 from .reports import ReportText, read_reports
-from .slots import UNKNOWN
 from .sources import FolderSource, ManifestSource, StudySource
-from .tables import ACCEPTED, MATCHED, REFUSED, Instance, Report, Study
+from .summary import IngestSummary
+from .tables import MATCHED, REFUSED, Instance, Report, Study
 
 __all__ = ["IngestSummary", "ingest", "ingest_folder", "ingest_manifest", "ingest_received"]
 
@@ -36,24 +34,6 @@ logger = logging.getLogger(__name__)
 Examine = Callable[[Sequence[Source]], list[Examined]]
 
 BATCH: Final = 64
-# Refusals to judge again in every run: some hang on other rows, which may have changed; a decoder may have ended
-# for want of the machine's memory or time.
-PASSING_REASONS: Final = ("duplicate", "conflicting", "conflicting-patient", "not-a-report", *LOST)
-
-
-@dataclass
-class IngestSummary:
-    """What one run met. accepted: new; updated: content or facts changed; refused: by reason (slug), whether the
-    refusal is new or known from an earlier run. The reports likewise."""
-
-    accepted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    studies_new: int = 0
-    reports_matched: int = 0
-    reports_unmatched: int = 0
-    reports_refused: Counter[str] = field(default_factory=Counter)
 
 
 def ingest(
@@ -130,13 +110,15 @@ def ingest_received(
     *,
     progress: Progress | None = None,
     workers: int | None = None,
+    examine: Examine | None = None,
 ) -> IngestSummary:
     """Take in what a store has received and the catalog does not know yet, in the order in which it came.
 
     An instance that was sent again with other content takes the place of the old one, whose embedding becomes stale.
+    ``examine``: an ``examiner`` that is open already, for callers that do this often; else one of ``workers``.
     """
     summary = IngestSummary()
-    with examiner(workers) as examine:
+    with nullcontext(examine) if examine else examiner(workers) as examine:
         _take_in_received(catalog, store, (), examine, summary, progress=progress)
     with catalog.write() as session:
         match_reports(catalog, session)
@@ -177,7 +159,7 @@ def _take_in_received(
 def _take_in(
     catalog: Catalog, batch: Sequence[Source], examine: Examine, summary: IngestSummary, retry_refused: bool
 ) -> None:
-    fresh, known = _split_known(catalog, batch, summary, retry_refused)
+    fresh, known = split_known(catalog, batch, summary, retry_refused)
     examined = {item.source.path: item for item in [*known, *examine(fresh)]}
     _record(catalog, [examined[source.path] for source in batch if source.path in examined], summary)
 
@@ -191,70 +173,6 @@ def _record(catalog: Catalog, examined: Sequence[Examined], summary: IngestSumma
         summary.unchanged += done.unchanged
         summary.studies_new += done.studies_new
         summary.refused.update(done.refused)
-
-
-def _split_known(
-    catalog: Catalog, batch: Sequence[Source], summary: IngestSummary, retry_refused: bool
-) -> tuple[list[Source], list[Examined]]:
-    """Files to examine, and manifest rows whose file is known but whose facts may have changed. The rest is counted."""
-    with catalog.session() as session:
-        keys = [path_key(source.path) for source in batch]
-        query = sa.select(Instance).where(Instance.path_key.in_(keys))
-        query = query.options(joinedload(Instance.study).joinedload(Study.patient))
-        rows = {row.path_key: row for row in session.scalars(query)}
-    fresh: list[Source] = []
-    known: list[Examined] = []
-    for source in batch:
-        row = rows.get(path_key(source.path))
-        if row is None or not _same_file(source.path, row):
-            fresh.append(source)
-        elif row.status == ACCEPTED and source.given is None:
-            summary.unchanged += 1
-        elif row.status == ACCEPTED and source.given is not None and _same_identity(catalog, source.given, row):
-            known.append(_from_row(source, row))
-        elif row.status == REFUSED and not retry_refused and not _may_pass_now(source, row):
-            summary.refused[row.reason or ""] += 1
-        else:
-            fresh.append(source)
-    return fresh, known
-
-
-def _may_pass_now(source: Source, row: Instance) -> bool:
-    """Whether a refused file that has not changed itself is to be judged again."""
-    if source.replaces and row.reason == "superseded":  # and now it is sent again
-        return True
-    return source.given is not None or source.refusal is not None or row.reason in PASSING_REASONS
-
-
-def _same_file(path: Path, row: Instance) -> bool:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return False
-    return row.size is not None and (status.st_size, status.st_mtime_ns) == (row.size, row.modified_ns)
-
-
-def _same_identity(catalog: Catalog, given: InstanceFacts, row: Instance) -> bool:
-    """Whether a manifest still names the study and the patient that are archived.
-
-    If not, the file is read again: its header may hold the rest of the patient's identity, which no row keeps.
-    """
-    study = row.study
-    if study is None or study.study_instance_uid != given.study_instance_uid:
-        return False
-    if not given.patient_id:
-        return True
-    return catalog.patient_key(given.patient_id) in (study.patient.key, study.patient.id_key)
-
-
-def _from_row(source: Source, row: Instance) -> Examined:
-    assert source.given is not None
-    own = ("rows", "columns", "view_position", "acquired", "derived", "instance_number")
-    missing = {name: getattr(row, name) for name in own if getattr(source.given, name) is None}
-    if source.given.view == UNKNOWN and row.view:
-        missing["view"] = row.view
-    facts = replace(source.given, **missing)
-    return Examined(source, row.size, row.modified_ns, row.sha256, facts)
 
 
 def _without_strays(catalog: Catalog, batch: Sequence[ReportText], summary: IngestSummary) -> list[ReportText]:

@@ -83,12 +83,16 @@ class ReceivedStore:
         if not folder.is_dir():
             return []
         markers = sorted(name for name in os.listdir(folder) if "-" in name)
-        found = [Waiting(self._place(name.rpartition("-")[2]), folder / name) for name in markers]
+        found = [Waiting(self.place(name.rpartition("-")[2]), folder / name) for name in markers]
         return [item for item in found if item.path.exists()]  # a process may have died between the two
+
+    def place(self, sha256: str) -> Path:
+        """Where the object of this content is, or would be."""
+        return (self.folder / "objects").absolute() / sha256[:2] / f"{sha256}.dcm"
 
     def find(self, sha256: str) -> Path | None:
         """The place of the object of this content; None when it has not been kept."""
-        path = self._place(sha256)
+        path = self.place(sha256)
         return path if path.exists() else None
 
     def done(self, waiting: Waiting) -> None:
@@ -106,9 +110,6 @@ class ReceivedStore:
         with (self.folder / ".ingest.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-    def _place(self, sha256: str) -> Path:
-        return (self.folder / "objects").absolute() / sha256[:2] / f"{sha256}.dcm"
 
     def _keep(
         self,
@@ -136,7 +137,7 @@ class ReceivedStore:
                 check(temporary)
             (waiting / f"{time.time_ns():020d}-{digest.hexdigest()}").touch()
             _sync(waiting)
-            path = self._place(digest.hexdigest())
+            path = self.place(digest.hexdigest())
             path.parent.mkdir(exist_ok=True)
             if not path.exists():
                 temporary.replace(path)

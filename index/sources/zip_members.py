@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Final, cast
@@ -66,13 +67,17 @@ class _Budget:
         allowed = min(allowed, self._total)
         spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - the caller's to close
         size = 0
-        for chunk in chunks:
-            size += len(chunk)
-            if size > allowed:
-                raise _TooMuch(Refusal("zip-bomb", f"Unpacking gives more than {MAX_RATIO} times the packed size."))
-            if size > MAX_FILE_BYTES:
-                raise _TooMuch(Refusal("too-large", f"The member is over the limit of {MAX_FILE_BYTES} bytes."))
-            spool.write(chunk)
+        try:
+            for chunk in chunks:
+                size += len(chunk)
+                if size > allowed:
+                    raise _TooMuch(Refusal("zip-bomb", f"Unpacking gives more than {MAX_RATIO} times the packed size."))
+                if size > MAX_FILE_BYTES:
+                    raise _TooMuch(Refusal("too-large", f"The member is over the limit of {MAX_FILE_BYTES} bytes."))
+                spool.write(chunk)
+        except BaseException:
+            spool.close()
+            raise
         self._total -= size
         spool.seek(0)
         return cast(BinaryIO, spool)
@@ -97,9 +102,8 @@ def members_of(path: Path, wanted: Callable[[str], bool], count: Callable[[int],
         budget = _Budget(path.stat().st_size)
         for entry in entries:
             member = _listed(archive, entry, budget)
-            yield member
-            if member.data:
-                member.data.close()
+            with member.data or nullcontext():
+                yield member
 
 
 def _listed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: _Budget) -> Member:
@@ -118,21 +122,21 @@ def _listed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: _Budget) -
 
 
 def _from_the_start(path: Path, wanted: Callable[[str], bool], count: Callable[[int], None]) -> Iterator[Member]:
-    found = 0
+    met, found = 0, 0
     budget = _Budget(path.stat().st_size)
     with path.open("rb") as file:
         while (header := file.read(LOCAL_HEADER.size))[:4] == b"PK\3\4" and len(header) == LOCAL_HEADER.size:
             member, more = _next(file, header, budget)
-            if not member.name.endswith("/") and wanted(member.name):
-                found += 1
-                count(found)
-                yield member
-            if member.data:
-                member.data.close()
+            met += 1
+            with member.data or nullcontext():
+                if not member.name.endswith("/") and wanted(member.name):
+                    found += 1
+                    count(found)
+                    yield member
             if not more:
                 break
-        if not file.tell() or (not found and header[:2] != b"PK"):
-            raise InputError(f"{path} is no zip file.", "not-a-zip")
+    if not met:
+        raise InputError(f"{path} is no zip file.", "not-a-zip")
     message = f"The zip file has no table of contents: it was cut short or is damaged. {found} files were met in it."
     yield Member("", refusal=Refusal("truncated", message))
 

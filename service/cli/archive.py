@@ -7,7 +7,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from model.errors import InputError
+
 from .console import console, progress_bar
+from .dry_run import preview_sources
 from .settings import archive_settings, shown_database
 from .summary import show_summary
 
@@ -18,7 +21,10 @@ db = typer.Typer(no_args_is_help=True, help="The database schema.")
 
 
 def ingest(
-    source: Annotated[Path, typer.Argument(help="Folder of DICOM files (any mix), or a CSV manifest of pictures.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of DICOM files (any mix), zip files of them, CSV manifests of pictures."),
+    ],
     reports: Annotated[
         Path | None,
         typer.Option(help="Reports by accession number or study UID: CSV, JSON Lines or a folder of texts."),
@@ -26,19 +32,33 @@ def ingest(
     retry_refused: Annotated[
         bool, typer.Option("--retry-refused", help="Examine refused files again, after a decoder was mended.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be taken in and what refused; write nothing.")
+    ] = False,
 ) -> None:
-    """Take studies and reports into the archive. Running it again takes in only what is new or changed."""
-    from index import ingest_folder, ingest_manifest, migrate, open_catalog
+    """Take studies and reports into the archive. Running it again takes in only what is new or changed.
 
+    Files stay where they are and are read there again; of zip files the archive keeps its own copies.
+    """
+    from index import ReceivedStore, migrate, open_catalog, source_of
+    from index.ingest import ingest as take_in
+
+    for path in sources:
+        if not path.exists():
+            raise InputError(f"There is no file or folder {path}.", "no-such-file")
+    if dry_run:
+        preview_sources(sources, reports)
+        return
     settings = archive_settings()
     migrate(settings.catalog_url)
     catalog = open_catalog(settings.catalog_url)
-    with progress_bar("ingesting") as progress:
-        if source.is_dir():
-            summary = ingest_folder(catalog, source.absolute(), reports, progress=progress, retry_refused=retry_refused)
-        else:
-            summary = ingest_manifest(catalog, source.absolute(), progress=progress, retry_refused=retry_refused)
-    show_summary(summary, f"{source} -> {shown_database(settings)}")
+    store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
+    for number, path in enumerate(sources):
+        source = source_of(path.absolute(), store, reports)
+        given = None if number else reports  # once is enough: those that match none wait
+        with progress_bar("ingesting") as progress:
+            summary = take_in(catalog, source, reports=given, progress=progress, retry_refused=retry_refused)
+        show_summary(summary, f"{path} -> {shown_database(settings)}")
     catalog.close()
 
 

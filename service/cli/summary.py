@@ -14,18 +14,22 @@ if TYPE_CHECKING:
 __all__ = ["show_summary"]
 
 
-def show_summary(summary: "IngestSummary", title: str) -> None:
+def show_summary(summary: "IngestSummary", title: str, dry_run: bool = False) -> None:
     table = Table("files", "count", title=escape(title))
     table.add_row("accepted, new", str(summary.accepted))
     table.add_row("accepted, updated", str(summary.updated))
     table.add_row("unchanged since last time", str(summary.unchanged))
     _add_reasons(table, "refused", summary.refused)
     table.add_section()
-    table.add_row("reports matched to a study", str(summary.reports_matched))
-    table.add_row("reports waiting for their study", str(summary.reports_unmatched))
+    if dry_run:
+        table.add_row("reports", str(summary.reports_unmatched))
+    else:
+        table.add_row("reports matched to a study", str(summary.reports_matched))
+        table.add_row("reports waiting for their study", str(summary.reports_unmatched))
     _add_reasons(table, "report refused", summary.reports_refused)
     console.print(table)
-    console.print(f"New studies: {summary.studies_new}. Next: alta embed. Why files were refused: alta archive refused")
+    after = "" if dry_run else " Next: alta embed. Why files were refused: alta archive refused"
+    console.print(f"New studies: {summary.studies_new}.{after}")
 
 
 def _add_reasons(table: Table, label: str, reasons: Counter[str]) -> None:

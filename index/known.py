@@ -1,0 +1,87 @@
+"""Which files of a batch have to be read at all: those that are new, have changed, or may be judged otherwise now."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import joinedload
+
+from .catalog import Catalog
+from .decoder_pool import LOST
+from .dicom import InstanceFacts
+from .examine import Examined, Source
+from .record import path_key
+from .summary import IngestSummary
+from .tables import ACCEPTED, REFUSED, Instance, Study
+
+__all__ = ["split_known"]
+
+# Refusals to judge again in every run: some hang on other rows, which may have changed; a decoder may have ended
+# for want of the machine's memory or time.
+PASSING_REASONS: Final = ("duplicate", "conflicting", "conflicting-patient", "not-a-report", *LOST)
+
+
+def split_known(
+    catalog: Catalog, batch: Sequence[Source], summary: IngestSummary, retry_refused: bool
+) -> tuple[list[Source], list[Examined]]:
+    """Files to examine, and manifest rows whose file is known but whose facts may have changed. The rest is counted."""
+    with catalog.session() as session:
+        keys = [path_key(source.path) for source in batch]
+        query = sa.select(Instance).where(Instance.path_key.in_(keys))
+        query = query.options(joinedload(Instance.study).joinedload(Study.patient))
+        rows = {row.path_key: row for row in session.scalars(query)}
+    fresh: list[Source] = []
+    known: list[Examined] = []
+    for source in batch:
+        row = rows.get(path_key(source.path))
+        if row is None or not _same_file(source.path, row):
+            fresh.append(source)
+        elif row.status == ACCEPTED and source.given is None:
+            summary.unchanged += 1
+        elif row.status == ACCEPTED and source.given is not None and _same_identity(catalog, source.given, row):
+            known.append(_from_row(source, row))
+        elif row.status == REFUSED and not retry_refused and not _may_pass_now(source, row):
+            summary.refused[row.reason or ""] += 1
+        else:
+            fresh.append(source)
+    return fresh, known
+
+
+def _may_pass_now(source: Source, row: Instance) -> bool:
+    """Whether a refused file that has not changed itself is to be judged again."""
+    if source.replaces and row.reason == "superseded":  # and now it is sent again
+        return True
+    return source.given is not None or source.refusal is not None or row.reason in PASSING_REASONS
+
+
+def _same_file(path: Path, row: Instance) -> bool:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return False
+    return row.size is not None and (status.st_size, status.st_mtime_ns) == (row.size, row.modified_ns)
+
+
+def _same_identity(catalog: Catalog, given: InstanceFacts, row: Instance) -> bool:
+    """Whether a manifest still names the study and the patient that are archived.
+
+    If not, the file is read again: its header may hold the rest of the patient's identity, which no row keeps.
+    """
+    study = row.study
+    if study is None or study.study_instance_uid != given.study_instance_uid:
+        return False
+    if not given.patient_id:
+        return True
+    return catalog.patient_key(given.patient_id) in (study.patient.key, study.patient.id_key)
+
+
+def _from_row(source: Source, row: Instance) -> Examined:
+    assert source.given is not None
+    own = ("rows", "columns", "view_position", "acquired", "derived", "instance_number")
+    missing = {name: getattr(row, name) for name in own if getattr(source.given, name) is None}
+    if source.given.view_source is None and row.view:  # what the file's header or its picture told
+        missing |= {"view": row.view, "view_source": row.view_source}
+    facts = replace(source.given, **missing)
+    return Examined(source, row.size, row.modified_ns, row.sha256, facts)

@@ -3,8 +3,9 @@
 import ipaddress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["DEMO_ENCODERS", "Settings", "require_safe_exposure"]
@@ -56,6 +57,15 @@ class Settings(BaseSettings):
         " authentication yet.",
     )
 
+    dicomweb_origins: dict[str, str] = Field(
+        default={},
+        description="DICOMweb servers that studies may be fetched from: a JSON object of names and base URLs.",
+    )
+    dicomweb_credentials: dict[str, SecretStr] = Field(
+        default={},
+        description="Credentials for these: a JSON object of the same names and `user:password` or `Bearer TOKEN`.",
+    )
+
     max_upload_mb: int = Field(default=64, ge=1, description="Largest request body, all files together, in MiB.")
     max_files: int = Field(default=8, ge=1, description="Most files in one request, prior study included.")
     max_top_k: int = Field(default=100, ge=1, description="Most hits one request may ask for.")
@@ -79,6 +89,21 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_path_is_the_default(cls, path: Path) -> Path:
         return DEMO_ENCODERS if path == Path() else path  # ALTA_MODEL_PATH= in an environment file
+
+    @field_validator("dicomweb_origins")
+    @classmethod
+    def _http_urls(cls, origins: dict[str, str]) -> dict[str, str]:
+        for name, url in origins.items():
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+                raise ValueError(f"{name}: expected http(s)://HOST[:PORT]/PATH, credentials apart")
+        return origins
+
+    @model_validator(mode="after")
+    def _credentials_have_an_origin(self) -> "Settings":
+        if unknown := set(self.dicomweb_credentials) - set(self.dicomweb_origins):
+            raise ValueError(f"dicomweb_credentials names {sorted(unknown)}, which dicomweb_origins has not")
+        return self
 
     @model_validator(mode="after")
     def _default_within_limit(self) -> "Settings":

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset
 
-__all__ = ["Dcmtk", "Orthanc", "dcmtk", "free_port", "orthanc", "orthanc_process"]
+__all__ = ["Dcmtk", "Orthanc", "dcmtk", "file_bytes", "free_port", "orthanc", "orthanc_process"]
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60  # of which a quiet machine needs one
@@ -51,7 +51,7 @@ class Orthanc:
 
     def upload(self, *objects: Dataset | bytes | Path) -> list[str]:
         """Store objects: datasets with file meta information, files, or their bytes. Their ids inside Orthanc."""
-        return [self.call("POST", "/instances", content=_file_bytes(item))["ID"] for item in objects]
+        return [self.call("POST", "/instances", content=file_bytes(item))["ID"] for item in objects]
 
     def sop_instance_uids(self) -> set[str]:
         """What it holds."""
@@ -210,7 +210,8 @@ def _configuration(folder: Path, http_port: int, dicom_port: int) -> Mapping[str
     }
 
 
-def _file_bytes(item: Dataset | bytes | Path) -> bytes:
+def file_bytes(item: Dataset | bytes | Path) -> bytes:
+    """A DICOM object as a file (PS3.10)."""
     if isinstance(item, bytes):
         return item
     if isinstance(item, Path):

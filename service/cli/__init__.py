@@ -13,6 +13,7 @@ from model.errors import AltaError
 from .archive import archive, db, embed, ingest
 from .console import console
 from .data import data
+from .door_dicomweb import dicomweb as dicomweb
 from .doors import pull, receive
 from .encoders import adapters, import_published
 from .evaluation import evaluate

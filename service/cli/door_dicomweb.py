@@ -1,0 +1,96 @@
+"""``alta pull dicomweb``: studies of a configured DICOMweb server."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model.errors import InputError
+
+from ..settings import Settings
+from .console import console, staged_progress
+from .doors import pull
+from .settings import archive_settings, shown_database
+from .summary import show_summary
+
+if TYPE_CHECKING:
+    from index.sources.dicomweb_http import Origin
+
+__all__ = ["dicomweb"]
+
+DAY = ["%Y-%m-%d", "%Y%m%d"]
+
+
+@pull.command("dicomweb")
+def dicomweb(
+    origin: Annotated[str, typer.Argument(help="Name or URL of a server in ALTA_DICOMWEB_ORIGINS.")],
+    first: Annotated[datetime, typer.Option("--from", formats=DAY, help="First study date.")],
+    last: Annotated[datetime, typer.Option("--to", formats=DAY, help="Last study date.")],
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Only studies with images of this modality; may be given several times.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and fetch nothing.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Fetch what the archive has as well, to notice what was changed.")
+    ] = False,
+) -> None:
+    """Fetch studies by their date, with their structured reports. Kill it at any time; it fetches what is missing."""
+    from index import migrate, open_catalog
+    from index.dicom import MODALITIES
+    from index.ingest import ingest
+    from index.received import ReceivedStore
+    from index.sources.dicomweb import DicomWebSource
+    from index.sources.dicomweb_http import FAILURES
+    from index.sources.dicomweb_peer import DicomWebPeer
+
+    settings = archive_settings()
+    chosen = _configured(settings, origin)
+    migrate(settings.catalog_url)
+    catalog = open_catalog(settings.catalog_url)
+    peer = DicomWebPeer(chosen)
+    store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
+    failed = 0
+    try:
+        with staged_progress() as report:
+            source = DicomWebSource(
+                catalog,
+                peer,
+                store,
+                first.date(),
+                last.date(),
+                modalities=modality or MODALITIES,
+                again=again,
+                days=lambda done, total: report("days", done, total),
+            )
+            if not dry_run:
+                summary = ingest(catalog, source, progress=lambda done, total: report("files", done, total))
+            else:
+                plan = source.plan()
+        if dry_run:
+            console.print(
+                f"{chosen.name} has {plan.studies} such studies with {plan.instances} instances;"
+                f" {plan.missing} would be fetched."
+            )
+            failed = plan.failed
+        else:
+            show_summary(summary, f"{chosen.name} -> {shown_database(settings)}")
+            failed = sum(count for reason, count in summary.refused.items() if reason in FAILURES)
+    finally:
+        peer.close()
+        catalog.close()
+    if failed:
+        console.print(f"[yellow]{failed} searches or files could not be had.[/yellow] Run it again to fetch these.")
+        raise typer.Exit(1)
+
+
+def _configured(settings: Settings, wanted: str) -> "Origin":
+    from index.sources.dicomweb_http import Origin
+
+    for name, url in settings.dicomweb_origins.items():
+        if wanted == name or wanted.rstrip("/") == url.rstrip("/"):
+            secret = settings.dicomweb_credentials.get(name)
+            return Origin(name, url, secret.get_secret_value() if secret else None)
+    known = ", ".join(f"{name} ({url})" for name, url in settings.dicomweb_origins.items()) or "none"
+    raise InputError(
+        f"Expected a server in ALTA_DICOMWEB_ORIGINS, found {wanted!r}. Configured: {known}.", "unknown-origin"
+    )

@@ -44,8 +44,8 @@ class Catalog:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A session for reading. Nothing is committed at the end."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        """A session for reading. Nothing is committed at the end. Raises ArchiveError database-unavailable."""
+        with _unbroken(self), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -65,7 +65,10 @@ class Catalog:
         if self.engine.dialect.name != "postgresql":
             yield False
             return
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with (
+            _unbroken(self),
+            self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        ):
             connection.execute(sa.select(sa.func.pg_advisory_lock(BUILDER_LOCK)))
             try:
                 yield True
@@ -77,8 +80,9 @@ class Catalog:
         """A session of one transaction: committed at the end, rolled back on an error.
 
         One writer at a time on both databases, so a writer may read, decide and write without a race.
+        Raises ArchiveError database-unavailable: whether the transaction was committed is then unknown.
         """
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with _unbroken(self), Session(self._writing, expire_on_commit=False) as session, session.begin():
             if self.engine.dialect.name == "postgresql":
                 session.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
             yield session
@@ -164,6 +168,22 @@ def _run_alembic(connection: sa.Connection, folder: Path, revision: str) -> None
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)
+
+
+@contextmanager
+def _unbroken(catalog: Catalog) -> Iterator[None]:
+    """A database that stops, restarts or has no room left ends a job with one clear error."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if not isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)) and not error.connection_invalidated:
+            raise
+        cause = str(error.orig).strip().splitlines()
+        message = (
+            f"The database {catalog.url} cannot be used: {cause[0] if cause else type(error.orig).__name__}."
+            " What was committed is kept: once it answers, do the same again."
+        )
+        raise ArchiveError(message, "database-unavailable") from error
 
 
 @contextmanager

@@ -209,6 +209,8 @@ def _work(connection: Connection, seconds: float, memory: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, even where Python does not get to run
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's image
     _end_with_parent()
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    heard = os.dup(2)
     # Decoders leak on broken files: a process that has grown is replaced before its rest is too small for a good one.
     spent_at = _limit_memory(memory)
     connection.send_bytes(b"ready")
@@ -220,6 +222,7 @@ def _work(connection: Connection, seconds: float, memory: int) -> None:
         error: BaseException | None = None
         value: object = None
         signal.setitimer(signal.ITIMER_REAL, seconds)
+        os.dup2(quiet, 2)  # what libraries print about a broken file says less than its refusal
         try:
             function, args, kwargs = pickle.loads(request)
             value = function(*args, **kwargs)
@@ -228,6 +231,7 @@ def _work(connection: Connection, seconds: float, memory: int) -> None:
             error = ImageError(message, "too-much-memory")
         except BaseException as raised:  # a decoder in Rust panics, which is no Exception
             error = raised
+        os.dup2(heard, 2)
         signal.setitimer(signal.ITIMER_REAL, 0)
         del request
         spent = spent_at is not None and (_data_bytes() or 0) > spent_at

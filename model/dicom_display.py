@@ -77,7 +77,9 @@ def _modality_values(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray
     slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
     if slope in (None, 1) and not intercept:
         return stored  # still integers
-    return stored.astype(np.float32) * (1.0 if slope is None else slope) + (intercept or 0.0)
+    plain = stored.astype(np.float32)
+    values = plain * (1.0 if slope is None else slope) + (intercept or 0.0)
+    return values if np.isfinite(values.max() - values.min()) else plain
 
 
 def _voi_values(dataset: pydicom.Dataset, values: np.ndarray) -> np.ndarray | None:
@@ -85,7 +87,7 @@ def _voi_values(dataset: pydicom.Dataset, values: np.ndarray) -> np.ndarray | No
     pixels = _through_table(dataset, values)
     if pixels is None:
         pixels = _through_window(dataset, values)
-    return None if pixels is None or pixels.max() <= pixels.min() else pixels
+    return pixels if pixels is not None and pixels.max() > pixels.min() else None  # neither flat nor not-a-number
 
 
 def _through_table(dataset: pydicom.Dataset, values: np.ndarray) -> np.ndarray | None:

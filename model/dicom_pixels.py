@@ -99,7 +99,11 @@ def _decode_stored(dataset: pydicom.Dataset) -> np.ndarray:
     try:
         if syntax.is_compressed:
             _require_honest_codestream(dataset)
-        return dataset.pixel_array
+        stored = dataset.pixel_array
+        if stored.shape != (dataset.Rows, dataset.Columns):  # more data than pixels may be taken for several frames
+            message = f"Expected {dataset.Rows} x {dataset.Columns} pixels as in the header, found {stored.shape}."
+            raise ImageError(message, "undecodable")
+        return stored
     except (ImageError, MemoryError):
         raise
     except NotImplementedError as error:  # pydicom's answer for a syntax that it has no decoder for

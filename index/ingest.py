@@ -22,7 +22,8 @@ from .matching import match_reports, record_reports
 from .progress import Progress
 from .received import ReceivedStore, Waiting
 from .record import Recorded, path_key, record
-from .reports import ReportText, read_reports
+from .report_readers import read_reports
+from .reports import ReportText
 from .sources import FolderSource, ManifestSource, StudySource
 from .summary import IngestSummary
 from .tables import MATCHED, REFUSED, Instance, Report, Study

@@ -16,7 +16,7 @@ from .progress import Progress
 from .received import ReceivedStore
 from .record import path_key, record
 from .refusals import RefusedFile
-from .reports import read_reports
+from .report_readers import read_reports
 from .sources import StudySource
 from .summary import IngestSummary
 from .tables import ACCEPTED, Instance, Study

@@ -1,4 +1,4 @@
-"""Report readers: plain text, CSV and JSON Lines to ``ReportText``."""
+"""A report as given, and what is read from tables and texts; other formats are in ``report_readers``."""
 
 import csv
 import hashlib
@@ -17,12 +17,16 @@ from model.report_sections import SECTIONS, parse_sections
 from .dicom import Refusal, clean
 
 __all__ = [
+    "MAX_TEXT",
     "SECTIONS",
     "ReportText",
+    "checked",
+    "decoded",
     "derived_uid",
+    "has_words",
     "is_uid",
     "parse_sections",
-    "read_reports",
+    "read_report_table",
     "read_table",
     "read_text",
     "report_of_row",
@@ -30,6 +34,7 @@ __all__ = [
 ]
 
 MAX_TEXT: Final = 2**20  # characters; longer is no report
+TEXT_COLUMNS: Final = ("text", "report", "findings", "impression")
 _NAMESPACE: Final = uuid.UUID("6f1f4f0e-5d0c-5a57-9d0a-a17a00000001")  # fixed for ever: derived UIDs hang on it
 
 
@@ -39,8 +44,8 @@ class ReportText:
 
     patient_id: as written, for matching only; the archive keeps its pseudonym.
     numbering, number: what its sender calls it, and in which counting; None where only its study names it.
-    stage: preliminary, final or corrected. issued_at: when this version was, in any zone. withdrawn: it no longer holds;
-    then it has no text. All three as far as the sender says.
+    stage: preliminary, final or corrected. issued_at: when this version was, in any zone. withdrawn: it no longer
+    holds; then it has no text. All three as far as the sender says.
     by_name: only the name of its file says that this is a report; it is one if the archive has a study of that name.
     """
 
@@ -67,21 +72,18 @@ class ReportText:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def read_reports(path: Path) -> Iterator[ReportText]:
-    """Reports from a CSV or JSON Lines file, or from a folder of them and of ``<accession or UID>.txt`` files.
+def read_report_table(path: Path) -> list[ReportText]:
+    """The reports of a CSV or JSON Lines file; a row that cannot be used comes with its ``refusal``.
 
-    A row that cannot be used comes with its ``refusal``. Raises InputError (no-such-file, bad-table) when nothing of
-    the file can be read.
+    Raises InputError: no-such-file, bad-table (also a table in which no column could hold a report).
     """
-    if path.is_dir():
-        for file in sorted(path.iterdir()):
-            if file.suffix.lower() in (".csv", ".jsonl", ".ndjson"):
-                yield from read_reports(file)
-            elif file.suffix.lower() == ".txt":
-                yield read_text(file)
-        return
-    for number, row in read_table(path):
-        yield row if isinstance(row, ReportText) else report_of_row(row, f"{path}#{number}")
+    rows = list(read_table(path))
+    columns = {name for _, row in rows if not isinstance(row, ReportText) for name in row}
+    if columns and not columns & set(TEXT_COLUMNS):
+        found = ", ".join(sorted(columns)[:20])
+        message = f"{path} has no report: expected a column {', '.join(TEXT_COLUMNS)}, found {found}."
+        raise InputError(message, "bad-table")
+    return [row if isinstance(row, ReportText) else report_of_row(row, f"{path}#{number}") for number, row in rows]
 
 
 def read_table(path: Path, required: Collection[str] = ()) -> Iterator[tuple[int, dict[str, str] | ReportText]]:
@@ -90,7 +92,7 @@ def read_table(path: Path, required: Collection[str] = ()) -> Iterator[tuple[int
     Raises InputError: no-such-file, bad-table.
     """
     try:
-        text = _decoded(path.read_bytes())
+        text = decoded(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "no-such-file") from error
     if path.suffix.lower() in (".jsonl", ".ndjson"):
@@ -117,17 +119,36 @@ def report_of_row(row: Mapping[str, str], source: str) -> ReportText:
     report = _composed(row, source)
     patient_id = row.get("patient_id") or None
     report = replace(report, study_instance_uid=uid, accession_number=accession, patient_id=patient_id)
-    if report.refusal:
-        return report
-    if not uid and not accession:
+    return checked(report)
+
+
+def checked(report: ReportText) -> ReportText:
+    """The report, refused where it cannot be used, and without text where it is withdrawn.
+
+    Slugs: too-large, empty-report, missing-identifier (a withdrawn report may go by its number alone), bad-identifier.
+    """
+    why = report.refusal or _unusable(report)
+    nothing: dict[str, Any] = dict.fromkeys(SECTIONS)
+    if why is None:
+        return replace(report, text="", **nothing) if report.withdrawn else report
+    uid, accession = ((value or "")[:64] or None for value in (report.study_instance_uid, report.accession_number))
+    report = replace(report, study_instance_uid=uid, accession_number=accession, refusal=why)
+    return replace(report, text=report.text[:MAX_TEXT], **nothing) if why.slug == "too-large" else report
+
+
+def _unusable(report: ReportText) -> Refusal | None:
+    uid, accession = report.study_instance_uid, report.accession_number
+    if len(report.text) > MAX_TEXT:
+        return Refusal("too-large", f"{len(report.text)} characters are too long for a report.")
+    if not report.withdrawn and not has_words(report.text):
+        return Refusal("empty-report", "The report has no words.")
+    if not uid and not accession and not (report.withdrawn and report.number):
         message = "Expected study_instance_uid, study_id or accession_number, found none."
-        return replace(report, refusal=Refusal("missing-identifier", message))
+        return Refusal("missing-identifier", message)
     for name, value in (("study_instance_uid", uid), ("accession_number", accession)):
         if value and len(value) > 64:
-            message = f"Expected a {name} of at most 64 characters, found {len(value)}."
-            cut = replace(report, study_instance_uid=(uid or "")[:64] or None, accession_number=(accession or "")[:64])
-            return replace(cut, refusal=Refusal("bad-identifier", message))
-    return report
+            return Refusal("bad-identifier", f"Expected a {name} of at most 64 characters, found {len(value)}.")
+    return None
 
 
 def read_text(path: Path) -> ReportText:
@@ -137,10 +158,15 @@ def read_text(path: Path) -> ReportText:
     try:
         if path.stat().st_size > MAX_TEXT:
             return ReportText(str(path), **ids, refusal=Refusal("too-large", "The file is too long for a report."))
-        text = _decoded(path.read_bytes())
+        text = decoded(path.read_bytes())
     except OSError as error:
         return ReportText(str(path), **ids, refusal=Refusal("unreadable", f"The file cannot be read: {error}."))
-    return replace(_composed({"text": clean(text)}, str(path)), **ids)
+    return checked(replace(_composed({"text": clean(text)}, str(path)), **ids))
+
+
+def has_words(text: str) -> bool:
+    """Whether a text says anything."""
+    return re.search(r"\w", text) is not None
 
 
 def is_uid(value: str) -> bool:
@@ -160,7 +186,7 @@ def derived_uid(*parts: str) -> str:
 
 def _composed(row: Mapping[str, str], source: str) -> ReportText:
     whole = row.get("report") or row.get("text") or ""
-    given = {name: row[name] for name in SECTIONS if row.get(name)}
+    given = {name: row[name] for name in SECTIONS if has_words(row.get(name, ""))}
     # Beside a whole text, a lone `findings` column is a data set's label ("Pneumonia"), not a section.
     if ("text" in row or "report" in row) and "impression" not in row:
         given = {}
@@ -168,13 +194,7 @@ def _composed(row: Mapping[str, str], source: str) -> ReportText:
         whole = "\n".join(f"{name.upper()}: {body}" for name, body in given.items())
     sections = given or parse_sections(whole)
     indication, comparison, findings, impression = (sections.get(name) for name in SECTIONS)
-    text = whole[:MAX_TEXT]
-    report = ReportText(source, text, None, None, None, indication, comparison, findings, impression)
-    if len(whole) > MAX_TEXT:
-        return replace(report, refusal=Refusal("too-large", f"{len(whole)} characters are too long for a report."))
-    if not re.search(r"\w", whole):
-        return replace(report, refusal=Refusal("empty-report", "The report has no words."))
-    return report
+    return ReportText(source, whole, None, None, None, indication, comparison, findings, impression)
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str] | ReportText]]:
@@ -192,7 +212,7 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str] | R
         yield number, {str(name).lower(): "" if value is None else clean(str(value)) for name, value in row.items()}
 
 
-def _decoded(data: bytes) -> str:
+def decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -4,7 +4,7 @@ import re
 from itertools import zip_longest
 from typing import Final
 
-__all__ = ["SECTIONS", "last_paragraphs", "parse_sections"]
+__all__ = ["SECTIONS", "last_paragraphs", "parse_sections", "section_of"]
 
 SECTIONS: Final = ("indication", "comparison", "findings", "impression")
 
@@ -53,10 +53,16 @@ def parse_sections(text: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for words, body in _headed(text):
-        section = next(name for pattern, name in _SECTION_OF.items() if re.fullmatch(pattern, words))
+        section = section_of(words)
         if section and body:
             found[section] = f"{found[section]}\n{body}" if section in found else body
     return found
+
+
+def section_of(heading: str) -> str | None:
+    """The section that a heading names; "" for a heading of something else, None for words that are none."""
+    words = heading.strip().rstrip(":").upper()
+    return next((name for pattern, name in _SECTION_OF.items() if re.fullmatch(pattern, words)), None)
 
 
 def last_paragraphs(text: str) -> str:

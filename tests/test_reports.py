@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, IngestSummary, embed_pending, find_study, ingest_folder, parse_sections
-from index.reports import read_reports, report_of_row, study_uid_of
+from index.report_readers import read_reports
+from index.reports import report_of_row, study_uid_of
 from index.tables import Embedding, Instance, Report
 from model.errors import InputError
 from model.report_sections import last_paragraphs
@@ -112,6 +113,22 @@ def test_a_missing_report_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         list(read_reports(tmp_path / "none.csv"))
     assert caught.value.slug == "no-such-file"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("reports.csv", "accession_number,befund,conclusion\nA1,Words.,More.\n"),
+        ("reports.jsonl", '{"accession_number": "A1", "befund": "Words."}\n'),
+    ],
+)
+def test_a_table_without_a_column_for_a_report_is_an_error_that_names_what_it_has(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=r"expected a column text, .* found accession_number, befund") as caught:
+        list(read_reports(tmp_path / name))
+    assert caught.value.slug == "bad-table"
 
 
 def ingest(catalog: Catalog, archive: Path, reports: str) -> IngestSummary:

@@ -9,6 +9,7 @@ from .catalog import Catalog, migrate, open_catalog
 from .decoder_pool import DecoderPool
 from .dicom import InstanceFacts, Refusal, describe_dicom, refusal
 from .embed import EmbedSummary, embed_pending, pending_counts
+from .examine import with_seen_view
 from .gallery import Filters, Gallery, Hit
 from .generations import GenerationInfo, build_generation, live_generation
 from .ingest import IngestSummary, ingest_folder, ingest_manifest, ingest_received
@@ -63,4 +64,5 @@ __all__ = [
     "refused_files",
     "source_of",
     "study_slots",
+    "with_seen_view",
 ]

@@ -23,6 +23,7 @@ __all__ = [
     "Refusal",
     "clean",
     "describe_dicom",
+    "is_oblique",
     "parse_age",
     "parse_date",
     "parse_sex",
@@ -57,7 +58,9 @@ HUMAN_SPECIES: Final = re.compile(r"HUMAN|HOMO SAPIENS")
 class InstanceFacts:
     """What the archive keeps of one image's header. ``None`` where the header is silent.
 
-    view: frontal, lateral or unknown. view_position: PA, AP, LL, ... . acquired: sortable date and time.
+    view: frontal, lateral or unknown. view_position: PA, AP, LL, ... . view_source: who says so, header, manifest,
+    classifier (what the picture shows), or of a query file client or assumed; header or manifest beside an unknown
+    view where they name an oblique one, which is neither. acquired: sortable date and time.
     derived: whether ImageType says that the pixels were made from other images (PS3.3 C.7.6.1.1.2).
     sex: M, F or O. age: years on the day of the study. study_order: position among the patient's undated studies.
     """
@@ -73,6 +76,7 @@ class InstanceFacts:
     modality: str | None = None
     view_position: str | None = None
     view: str = UNKNOWN
+    view_source: str | None = None
     sex: str | None = None
     age: float | None = None
     rows: int | None = None
@@ -94,7 +98,7 @@ class Refusal:
 def describe_dicom(dataset: Dataset) -> InstanceFacts:
     """Identifiers, dates, view and patient of a header, as given; decides nothing and raises nothing."""
     study_date = parse_date(_text(dataset, "StudyDate"))
-    position, view = _view_of(dataset)
+    position, view, stated = _view_of(dataset)
     return InstanceFacts(
         study_instance_uid=_text(dataset, "StudyInstanceUID"),
         sop_instance_uid=_text(dataset, "SOPInstanceUID"),
@@ -106,6 +110,7 @@ def describe_dicom(dataset: Dataset) -> InstanceFacts:
         modality=(_text(dataset, "Modality") or "")[:16].upper() or None,
         view_position=position,
         view=view,
+        view_source="header" if stated else None,
         sex=parse_sex(_text(dataset, "PatientSex")),
         age=_age_of(dataset, study_date),
         rows=_whole(dataset, "Rows"),
@@ -190,20 +195,23 @@ def _is_image_syntax(syntax: UID) -> bool:
         return False
 
 
-def _view_of(dataset: Dataset) -> tuple[str | None, str]:
-    """(view position, view), from the most to the least reliable place."""
+def _view_of(dataset: Dataset) -> tuple[str | None, str, bool]:
+    """(view position, view, whether the header tells the view), from the most to the least reliable place."""
     position = (_text(dataset, "ViewPosition") or "").upper()
     for words in (position, _code_meanings(dataset, "ViewCodeSequence")):
         given, view = parse_view(words)
         if view != UNKNOWN:
-            return given, view
-        if _OBLIQUE_WORDS.search(words):
-            return position[:16] or None, UNKNOWN  # its rows run left-right too: the orientation would say frontal
+            return given, view, True
+        if is_oblique(words):
+            # Its rows run left-right too: the orientation would say frontal.
+            return position[:16] or None, UNKNOWN, True
     view = _orientation_view(_text(dataset, "PatientOrientation") or "")
     if view == UNKNOWN and not position:
         # Not the study description: it names all views of the study at once.
-        return parse_view(_joined(dataset, ("SeriesDescription", "ProtocolName")))
-    return position[:16] or None, view
+        words = _joined(dataset, ("SeriesDescription", "ProtocolName"))
+        given, view = parse_view(words)
+        return given, view, view != UNKNOWN or is_oblique(words)
+    return position[:16] or None, view, view != UNKNOWN
 
 
 def parse_view(words: str) -> tuple[str | None, str]:
@@ -229,6 +237,11 @@ def parse_view(words: str) -> tuple[str | None, str]:
     if frontal and not lateral:
         return (("PA" if posterior else "AP") if posterior != anterior else None), FRONTAL
     return None, UNKNOWN
+
+
+def is_oblique(words: str) -> bool:
+    """Whether free words name an oblique view and none that ``parse_view`` knows."""
+    return parse_view(words)[1] == UNKNOWN and bool(_OBLIQUE_WORDS.search(words.upper()))
 
 
 def _decubitus_position(words: str) -> str:

@@ -16,13 +16,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from model.errors import ImageError
 from model.image import decode_dicom, read_dicom, read_radiograph
+from model.view import classify_view
 
 from .decoder_pool import DecoderPool
 from .dicom import MODALITIES, InstanceFacts, Refusal, describe_dicom, refusal
 
-__all__ = ["Examined", "Source", "examine", "examiner"]
+__all__ = ["Examined", "Source", "examine", "examiner", "with_seen_view"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +112,7 @@ def _judge(source: Source, data: bytes) -> tuple[InstanceFacts | None, Refusal |
     why = refusal(dataset) or _refuse_facts(facts)
     if why is None:
         try:
-            decode_dicom(dataset)
+            facts = with_seen_view(facts, decode_dicom(dataset))
         except ImageError as error:
             why = Refusal(error.slug, error.message)
     return facts, why
@@ -117,7 +120,7 @@ def _judge(source: Source, data: bytes) -> tuple[InstanceFacts | None, Refusal |
 
 def _judge_picture(source: Source, data: bytes) -> tuple[InstanceFacts | None, Refusal | None]:
     try:
-        height, width = read_radiograph(data).pixels.shape
+        pixels = read_radiograph(data).pixels
     except ImageError as error:
         if error.slug == "not-an-image" and source.path.suffix.lower() in (".dcm", ".dicom"):
             return source.given, Refusal("not-dicom", "Expected a DICOM file; found no DICM prefix at byte 128.")
@@ -125,8 +128,18 @@ def _judge_picture(source: Source, data: bytes) -> tuple[InstanceFacts | None, R
     if source.given is None:
         message = "A JPEG or PNG picture names no study or patient. List it in a manifest and ingest that."
         return None, Refusal("no-identity", message)
-    facts = replace(source.given, rows=height, columns=width)
-    return facts, _refuse_facts(facts)
+    facts = replace(source.given, rows=pixels.shape[0], columns=pixels.shape[1])
+    why = _refuse_facts(facts)
+    return facts if why else with_seen_view(facts, pixels), why
+
+
+def with_seen_view(facts: InstanceFacts, pixels: np.ndarray) -> InstanceFacts:
+    """The facts, with the view that the picture shows where neither header nor manifest tells one.
+
+    pixels: float32 (height, width), 0..1. A picture that does not show it clearly leaves the view unknown.
+    """
+    seen = classify_view(pixels) if facts.view_source is None else None
+    return replace(facts, view=seen, view_source="classifier") if seen else facts
 
 
 def _refuse_facts(facts: InstanceFacts) -> Refusal | None:
@@ -149,7 +162,7 @@ def _refuse_facts(facts: InstanceFacts) -> Refusal | None:
 def _merged(first: InstanceFacts, second: InstanceFacts) -> InstanceFacts:
     """``first`` where it says something, else ``second``; the file's own numbers where the manifest has none."""
     missing = {field.name: getattr(second, field.name) for field in fields(first) if getattr(first, field.name) is None}
-    if first.view_position is None and first.view == "unknown":
+    if first.view_source is None:
         missing["view"] = second.view
     return replace(first, **missing)
 

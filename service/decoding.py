@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from index import InstanceFacts, Refusal, describe_dicom, refusal
+from index import InstanceFacts, Refusal, describe_dicom, refusal, with_seen_view
 from model.errors import ImageError
 from model.image import ImageTransform, decode_dicom, read_dicom, read_radiograph
 
@@ -15,10 +15,13 @@ __all__ = ["Archived", "Upload", "decode_archived", "decode_upload"]
 
 @dataclass(frozen=True)
 class Upload:
-    """What one uploaded file is. ``pixels``: encoder input, float32 (crop, crop); None where ``refusal`` says why."""
+    """What one uploaded file is. ``pixels``: encoder input, float32 (crop, crop); None where ``refusal`` says why.
+
+    ``facts``: of a picture at most the view that it shows.
+    """
 
     format: Literal["dicom", "picture"] | None = None
-    facts: InstanceFacts | None = None  # None for a picture
+    facts: InstanceFacts | None = None
     pixels: np.ndarray | None = None
     refusal: Refusal | None = None
 
@@ -44,9 +47,10 @@ def decode_upload(data: bytes, transform: ImageTransform) -> Upload:
             if refused is not None:
                 return Upload(form, facts, refusal=refused)
             pixels = decode_dicom(dataset)
+            facts = with_seen_view(facts, pixels)
         else:
             pixels = read_radiograph(data).pixels
-            form = "picture"
+            form, facts = "picture", with_seen_view(InstanceFacts(), pixels)
         return Upload(form, facts, transform(pixels))
     except ImageError as error:
         return Upload(form, facts, refusal=Refusal(error.slug, error.message))

@@ -103,7 +103,8 @@ PROBLEMS: Mapping[str, ProblemType] = {
         422,
         "No frontal image",
         "The encoders read a study through its frontal image; a lateral one only adds to it. Send a frontal (PA or"
-        " AP) image as well, or name the view in `views` where the header is wrong.",
+        " AP) image as well, or name the view in `views` where the header is wrong or a frontal picture was taken for a"
+        " lateral one.",
     ),
     "bad-view": ProblemType(
         422,

@@ -157,6 +157,13 @@ class QueryFile(BaseModel):
     slot: str | None = Field(default=None, description="Encoder slot the image fills.", examples=["current_frontal"])
     view: str | None = Field(default=None, description="frontal, lateral or unknown.")
     view_position: str | None = Field(default=None, description="DICOM ViewPosition.", examples=["PA"])
+    view_source: str | None = Field(
+        default=None,
+        description="Where the view comes from: client (`views` of the request), header, classifier (what the picture"
+        " shows) or assumed (a picture that does not show its view clearly counts as frontal). A header may say that"
+        " the view is oblique, which is neither; none where nothing tells it.",
+        examples=["header"],
+    )
     modality: str | None = Field(default=None, examples=["DX"])
     reason: str | None = Field(default=None, description="Problem slug of a refused file.", examples=["wrong-modality"])
     detail: str | None = Field(default=None, description="Why the file was refused or is unused.")

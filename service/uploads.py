@@ -132,11 +132,12 @@ def _read_all(upload: Upload, transform: ImageTransform, decoder: DecoderPool) -
 
 
 def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform, decoder: DecoderPool) -> _Image:
-    # A picture says nothing about itself; position keeps the choice among several of a kind in the order sent.
-    image = _Image(file, InstanceFacts(view=FRONTAL, instance_number=file.position))
+    image = _Image(file, InstanceFacts())
     try:
         found = decoder(decode_upload, data, transform)
         file.format, image.facts, image.pixels = found.format, found.facts or image.facts, found.pixels
+        if found.format == "picture":
+            image.facts = _picture_facts(image.facts, file.position)
         if found.refusal:
             raise ImageError(found.refusal.message, found.refusal.slug)
     except ImageError as error:
@@ -144,11 +145,21 @@ def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform, de
     view = VIEW_WORDS[word]
     if view is not None:
         position = word.upper() if word in POSITIONS else None
-        image.facts = replace(image.facts, view=view, view_position=position)
+        image.facts = replace(image.facts, view=view, view_position=position, view_source="client")
     if image.pixels is not None or file.format == "dicom":
         file.view, file.view_position = image.facts.view, image.facts.view_position
-        file.modality = image.facts.modality
+        file.view_source, file.modality = image.facts.view_source, image.facts.modality
     return image
+
+
+def _picture_facts(facts: InstanceFacts, position: int) -> InstanceFacts:
+    """A picture that does not clearly show its view counts as frontal, as most that are sent alone are.
+
+    The position keeps the choice among several of a kind in the order sent.
+    """
+    if facts.view_source is None:
+        facts = replace(facts, view=FRONTAL, view_source="assumed")
+    return replace(facts, instance_number=position)
 
 
 def _arrange(images: Sequence[_Image]) -> dict[str, _Image]:

@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from ..dicom import InstanceFacts, Refusal, parse_age, parse_date, parse_sex, parse_view
+from ..dicom import InstanceFacts, Refusal, is_oblique, parse_age, parse_date, parse_sex, parse_view
 from ..examine import Source
 from ..reports import ReportText, derived_uid, is_uid, read_table, report_of_row, study_uid_of
+from ..slots import UNKNOWN
 
 __all__ = ["ManifestSource"]
 
@@ -83,7 +84,8 @@ def _source(manifest: Path, folder: Path, number: int, row: dict[str, str]) -> S
         why = Refusal("bad-identifier", f"Expected a study_id of at most 64 characters, found {len(study_id)}.")
         return Source(folder / image, refusal=why)
     uid = study_uid_of(study_id)
-    position, view = parse_view(row.get("view") or row.get("view_position") or "")
+    words = row.get("view") or row.get("view_position") or ""
+    position, view = parse_view(words)
     facts = InstanceFacts(
         study_instance_uid=uid,
         sop_instance_uid=row.get("sop_instance_uid") or derived_uid("image", uid, image),
@@ -94,6 +96,7 @@ def _source(manifest: Path, folder: Path, number: int, row: dict[str, str]) -> S
         modality=(row.get("modality") or "CR")[:16].upper(),
         view_position=position,
         view=view,
+        view_source="manifest" if view != UNKNOWN or is_oblique(words) else None,
         sex=parse_sex(row.get("sex") or row.get("patient_sex")),
         age=parse_age(row.get("age") or row.get("patient_age")),
         instance_number=number,

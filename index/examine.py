@@ -24,6 +24,8 @@ from model.view import classify_view
 
 from .decoder_pool import DecoderPool
 from .dicom import MODALITIES, InstanceFacts, Refusal, describe_dicom, refusal
+from .report_readers import is_structured_report, report_of_dataset
+from .reports import ReportText
 
 __all__ = ["Examined", "Source", "examine", "examiner", "with_seen_view"]
 
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 MAX_FILE_BYTES: Final = 512 * 2**20  # an uncompressed radiograph is under 50 MB
 MAX_UID: Final = 64  # PS3.5 9.1
+STRUCTURED_REPORTS: Final = b"1.2.840.10008.5.1.4.1.1.88."  # how their SOP class UIDs begin
+META_BYTES: Final = 1024  # where the class stands in a file
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Examined:
-    """``facts`` is None where nothing could be read; ``refusal`` is None for a usable radiograph."""
+    """``facts`` is None where nothing could be read; ``refusal`` is None for a usable radiograph, and for a file that
+    is a report: then it has that."""
 
     source: Source
     size: int | None = None
@@ -56,6 +61,7 @@ class Examined:
     sha256: str | None = None
     facts: InstanceFacts | None = None
     refusal: Refusal | None = None
+    report: ReportText | None = None
 
 
 def examine(source: Source) -> Examined:
@@ -85,6 +91,11 @@ def _examine(source: Source) -> Examined:
         return found
     found = replace(found, sha256=hashlib.sha256(data).hexdigest())
     try:
+        if source.given is None and STRUCTURED_REPORTS in data[:META_BYTES]:
+            dataset = read_dicom(data)
+            if is_structured_report(dataset):
+                report = report_of_dataset(dataset, str(source.path))
+                return replace(found, facts=describe_dicom(dataset), report=report)
         facts, why = _judge(source, data)
     except ImageError as error:
         return replace(found, refusal=Refusal(error.slug, error.message))

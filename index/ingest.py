@@ -18,15 +18,16 @@ from .catalog import Catalog
 from .dicom import Refusal
 from .examine import Examined, Source, examiner
 from .known import split_known
-from .matching import match_reports, record_reports
+from .matching import match_reports
 from .progress import Progress
 from .received import ReceivedStore, Waiting
 from .record import Recorded, path_key, record
 from .report_readers import read_reports
+from .report_rows import record_reports
 from .reports import ReportText
 from .sources import FolderSource, ManifestSource, StudySource
 from .summary import IngestSummary
-from .tables import MATCHED, REFUSED, Instance, Report, Study
+from .tables import MATCHED, REFUSED, WITHDRAWN, Instance, Report, Study
 
 __all__ = ["IngestSummary", "ingest", "ingest_folder", "ingest_manifest", "ingest_received"]
 
@@ -121,8 +122,7 @@ def ingest_received(
     summary = IngestSummary()
     with nullcontext(examine) if examine else examiner(workers) as examine:
         _take_in_received(catalog, store, (), examine, summary, progress=progress)
-    with catalog.write() as session:
-        match_reports(catalog, session)
+    _ingest_reports(catalog, (), summary)
     return summary
 
 
@@ -169,6 +169,9 @@ def _record(catalog: Catalog, examined: Sequence[Examined], summary: IngestSumma
     for batch in batched(examined, BATCH):
         with catalog.write() as session:
             done: Recorded = record(catalog, session, batch)
+            # In one transaction: a file that its row calls a report is not read again.
+            reports = [item.report for item in batch if item.report]
+            summary.report_rows.update(record_reports(catalog, session, reports, set()))
         summary.accepted += done.accepted
         summary.updated += done.updated
         summary.unchanged += done.unchanged
@@ -200,7 +203,7 @@ def _without_strays(catalog: Catalog, batch: Sequence[ReportText], summary: Inge
 
 
 def _ingest_reports(catalog: Catalog, reports: Iterable[ReportText], summary: IngestSummary) -> None:
-    ids: set[int] = set()
+    ids = summary.report_rows
     met: set[str] = set()
     for batch in batched(reports, BATCH):
         usable = _without_strays(catalog, batch, summary)
@@ -213,6 +216,8 @@ def _ingest_reports(catalog: Catalog, reports: Iterable[ReportText], summary: In
             summary.reports_matched += 1
         elif status == REFUSED:
             summary.reports_refused[reason or ""] += 1
+        elif status == WITHDRAWN:
+            summary.reports_withdrawn += 1
         else:
             summary.reports_unmatched += 1
 

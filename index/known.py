@@ -14,7 +14,7 @@ from .dicom import InstanceFacts
 from .examine import Examined, Source
 from .record import path_key
 from .summary import IngestSummary
-from .tables import ACCEPTED, REFUSED, Instance, Study
+from .tables import ACCEPTED, AS_REPORT, REFUSED, Instance, Study
 
 __all__ = ["split_known"]
 
@@ -42,6 +42,8 @@ def split_known(
             summary.unchanged += 1
         elif row.status == ACCEPTED and source.given is not None and _same_identity(catalog, source.given, row):
             known.append(_from_row(source, row))
+        elif row.status == AS_REPORT and source.given is None and not retry_refused:
+            summary.unchanged += 1
         elif row.status == REFUSED and not retry_refused and not _may_pass_now(source, row):
             summary.refused[row.reason or ""] += 1
         else:

@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session, contains_eager
 from .catalog import Catalog
 from .record import nobody_key
 from .removal import forget_embeddings
-from .report_rows import record_reports, reopen_refused, withdraw
+from .report_rows import reopen_refused, withdraw
 from .report_versions import PRELIMINARY, Standing, Version, compare
 from .tables import MATCHED, REFUSED, REPORT, UNMATCHED, WITHDRAWN, Patient, Report, Study
 
-__all__ = ["match_reports", "record_reports"]
+__all__ = ["match_reports"]
 
 
 def match_reports(catalog: Catalog, session: Session, only: Collection[int] | None = None) -> list[int]:

@@ -17,9 +17,10 @@ from .received import ReceivedStore
 from .record import path_key, record
 from .refusals import RefusedFile
 from .report_readers import read_reports
+from .reports import ReportText
 from .sources import StudySource
 from .summary import IngestSummary
-from .tables import ACCEPTED, Instance, Study
+from .tables import ACCEPTED, AS_REPORT, Instance, Study
 
 __all__ = ["DraftStore", "Preview", "preview"]
 
@@ -47,11 +48,12 @@ class DraftStore(ReceivedStore):
 class Preview:
     """``summary.reports_unmatched``: the usable reports; which studies they belong to is not looked up.
 
-    refused: the files newly refused, each with its reason.
+    refused: the files newly refused, each with its reason. reports: those that files of the source are.
     """
 
     summary: IngestSummary = field(default_factory=IngestSummary)
     refused: list[RefusedFile] = field(default_factory=list)
+    reports: list[ReportText] = field(default_factory=list, repr=False)
 
 
 def preview(
@@ -76,6 +78,7 @@ def preview(
         for batch in batched(source.files(), BATCH):
             fresh, known = split_known(catalog, batch, found.summary, retry_refused=False)
             examined = [*known, *examine(fresh)]
+            found.reports += [item.report for item in examined if item.report]
             if isinstance(source.store, DraftStore):
                 examined = [_as_if_kept(source.store, item) for item in examined]
                 source.store.empty()
@@ -84,7 +87,7 @@ def preview(
             if progress:
                 progress(done, max(done, source.known()))
     found.summary.studies_new = len(studies)
-    for report in [*given, *source.reports()]:
+    for report in [*given, *source.reports(), *found.reports]:
         if report.refusal:
             found.summary.reports_refused[report.refusal.slug] += 1
         else:
@@ -117,6 +120,8 @@ def _record_and_take_back(
     found.summary.accepted += done.accepted
     found.summary.refused.update(done.refused)
     for row, uid in rows:
+        if row.status == AS_REPORT:
+            continue
         if row.status != ACCEPTED:
             if row.path_key in refused or row.reason not in REPLACED:
                 found.refused.append(RefusedFile(row.path, row.reason or "", row.detail or ""))

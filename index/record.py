@@ -20,7 +20,7 @@ from .examine import Examined
 from .removal import forget_embeddings
 from .slots import SLOTS
 from .studies import History, histories, slot_instances
-from .tables import ACCEPTED, IMAGE, REFUSED, Instance, Patient, Study
+from .tables import ACCEPTED, AS_REPORT, IMAGE, REFUSED, Instance, Patient, Study
 
 __all__ = ["Recorded", "image_source", "nobody_key", "path_key", "record", "refresh_sources"]
 
@@ -99,12 +99,14 @@ class _Recorder:
             row = self._rows[key] = Instance(path_key=key, path=_shown(item.source.path), status=REFUSED)
         self._touch(row)
         self._retired = False
-        why = item.refusal or self._conflict(item, row)
+        why = item.refusal or (None if item.report else self._conflict(item, row))
         row.size, row.modified_ns, row.sha256 = item.size, item.modified_ns, item.sha256
         if item.facts:
-            self._copy_facts(item.facts, row, why is None)
+            self._copy_facts(item.facts, row, why is None and item.report is None)
         if why:
             self._refuse(row, why)
+        elif item.report:
+            self._set_aside(row, AS_REPORT)
         else:
             self._accept(row, item, was_accepted)
         self._session.add(row)
@@ -127,10 +129,13 @@ class _Recorder:
         self._holders[facts.sop_instance_uid] = row
 
     def _refuse(self, row: Instance, why: Refusal) -> None:
+        self._set_aside(row, REFUSED, why.slug, clean(why.message))
+        self.done.refused.append(why.slug)
+
+    def _set_aside(self, row: Instance, status: str, reason: str | None = None, detail: str | None = None) -> None:
         if self._holders.get(row.sop_instance_uid) is row:
             del self._holders[row.sop_instance_uid]
-        row.study, row.status, row.reason, row.detail = None, REFUSED, why.slug, clean(why.message)
-        self.done.refused.append(why.slug)
+        row.study, row.status, row.reason, row.detail = None, status, reason, detail
 
     def _conflict(self, item: Examined, row: Instance) -> Refusal | None:
         """Why a usable image cannot be taken beside what the archive already holds."""

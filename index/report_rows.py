@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from .catalog import Catalog
+from .dicom import clean
 from .removal import forget_embeddings
 from .report_versions import Standing, Version, compare
 from .reports import SECTIONS, ReportText
@@ -75,7 +76,7 @@ def _take(session: Session, row: Report, report: ReportText, patient: str | None
     moved = _name(row, report, patient)
     changed = row.sha256 != report.sha256
     held = row.study_id
-    row.source, row.stage, row.issued_at = report.source, report.stage, report.issued_at
+    row.source, row.stage, row.issued_at = clean(report.source), report.stage, report.issued_at
     if row.status == MATCHED and held is not None and (moved or changed or report.withdrawn):
         forget_embeddings(session, [held], REPORT)
     if report.withdrawn:

@@ -18,4 +18,6 @@ class IngestSummary:
     studies_new: int = 0
     reports_matched: int = 0
     reports_unmatched: int = 0
+    reports_withdrawn: int = 0
     reports_refused: Counter[str] = field(default_factory=Counter)
+    report_rows: set[int] = field(default_factory=set, repr=False)  # those met, to be counted once they are matched

@@ -472,7 +472,7 @@ def test_every_real_dicom_file_gets_what_its_readme_expects(sqlite_catalog: Cata
         "MR_truncated_pixels.dcm": "wrong-modality",
         "CT_bad_meta.dcm": "wrong-modality",
         "CT_small.dcm": "wrong-modality",
-        "SR_basic_text.dcm": "wrong-modality",
+        "SR_basic_text.dcm": "report",
         "SC_deflated_mono2_8bit.dcm": "unsupported-transfer-syntax",  # its header cannot be read safely
         "OT_modality_lut_12bit_signed.dcm": "wrong-modality",
         "OT_voi_lut_8bit.dcm": "wrong-modality",

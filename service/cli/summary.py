@@ -26,9 +26,11 @@ def show_summary(summary: "IngestSummary", title: str, dry_run: bool = False) ->
     else:
         table.add_row("reports matched to a study", str(summary.reports_matched))
         table.add_row("reports waiting for their study", str(summary.reports_unmatched))
+    if summary.reports_withdrawn:
+        table.add_row("reports withdrawn by their sender", str(summary.reports_withdrawn))
     _add_reasons(table, "report refused", summary.reports_refused)
     console.print(table)
-    after = "" if dry_run else " Next: alta embed. Why files were refused: alta archive refused"
+    after = "" if dry_run else " Next: alta embed. Why files were refused: alta archive refused; reports: alta archive reports"
     console.print(f"New studies: {summary.studies_new}.{after}")
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydicom import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, AllTransferSyntaxes, DeflatedExplicitVRLittleEndian
 
 from .slots import DECUBITUS, FRONTAL, LATERAL, UNKNOWN
 
@@ -23,6 +23,7 @@ __all__ = [
     "Refusal",
     "clean",
     "describe_dicom",
+    "image_syntaxes",
     "is_oblique",
     "parse_age",
     "parse_date",
@@ -184,6 +185,12 @@ def _refuse_pixels(dataset: Dataset) -> Refusal | None:
     if not _is_image_syntax(UID(str(syntax))):
         return Refusal("unsupported-transfer-syntax", f"Transfer syntax {UID(str(syntax)).name} is not supported.")
     return None
+
+
+def image_syntaxes() -> list[UID]:
+    """The transfer syntaxes that can be decoded, the plain ones first; without the deflated one, which no image needs."""
+    found = [syntax for syntax in AllTransferSyntaxes if _is_image_syntax(syntax)]
+    return [syntax for syntax in found if syntax != DeflatedExplicitVRLittleEndian]
 
 
 def _is_image_syntax(syntax: UID) -> bool:

@@ -1,0 +1,103 @@
+"""The embedding job that does not end: what arrives is embedded within seconds.
+
+Asking every second what is missing in an archive of a million studies would keep the database busy. New rows tell by
+their ids, and so do removed embeddings, as of a report that was corrected; what else changes in place is found by a
+whole look now and then.
+"""
+
+import time
+from dataclasses import dataclass
+from threading import Event
+from typing import Final
+
+import sqlalchemy as sa
+
+from model.encoder import StudyEncoder
+
+from .catalog import Catalog
+from .embed import EmbedSummary, embed_pending
+from .pending import EVERYTHING, Part
+from .progress import Progress
+from .tables import EmbeddingRemoval, Instance, Report, Study
+
+__all__ = ["embed_as_it_comes"]
+
+POLL_S: Final = 1.0
+WHOLE_LOOK_S: Final = 60.0
+# A whole look takes at most a twentieth of the time, however large the archive is.
+PATIENCE: Final = 20
+MANY: Final = 500  # new rows from which a whole look is cheaper than a list of studies
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """The newest rows that have been seen. Ids commit in order: the database has one writer at a time."""
+
+    instance: int
+    report: int
+    removal: int
+
+
+def embed_as_it_comes(
+    catalog: Catalog,
+    encoder: StudyEncoder,
+    stop: Event,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    summary: EmbedSummary | None = None,
+) -> EmbedSummary:
+    """``embed_pending`` again and again until ``stop`` is set; the batch under way is then finished.
+
+    What failed for a reason that may pass is tried again with every whole look, once a minute.
+    """
+    summary = EmbedSummary() if summary is None else summary
+    mark: _Mark | None = None
+    next_look = 0.0
+    while not stop.is_set():
+        newest = _newest(catalog)
+        part = EVERYTHING if mark is None or time.monotonic() >= next_look else _arrived(catalog, mark, newest)
+        if part is not None:
+            start = time.monotonic()
+            embed_pending(
+                catalog,
+                encoder,
+                batch_size=batch_size,
+                workers=workers,
+                progress=progress,
+                part=part,
+                stop=stop,
+                summary=summary,
+            )
+            now = time.monotonic()
+            if part is EVERYTHING:
+                next_look = now + max(WHOLE_LOOK_S, PATIENCE * (now - start))
+        mark = newest
+        stop.wait(POLL_S)
+    return summary
+
+
+def _newest(catalog: Catalog) -> _Mark:
+    with catalog.snapshot() as session:
+        return _Mark(
+            *(session.scalar(sa.select(sa.func.max(row.id))) or 0 for row in (Instance, Report, EmbeddingRemoval))
+        )
+
+
+def _arrived(catalog: Catalog, mark: _Mark, newest: _Mark) -> Part | None:
+    """The studies that the rows since ``mark`` may have changed: their own, and those of the same patients, whose prior
+    they may be. None if there are none."""
+    if newest == mark:
+        return None
+    if newest.instance - mark.instance + newest.report - mark.report + newest.removal - mark.removal > MANY:
+        return EVERYTHING
+    with catalog.session() as session:
+        images = sa.select(Instance.study_id).where(Instance.id > mark.instance, Instance.id <= newest.instance)
+        reports = sa.select(Report.study_id).where(Report.id > mark.report, Report.id <= newest.report)
+        removals = sa.select(EmbeddingRemoval.study_id).where(
+            EmbeddingRemoval.id > mark.removal, EmbeddingRemoval.id <= newest.removal
+        )
+        patients = sa.select(Study.patient_id).where(Study.id.in_(images.union(reports, removals)))
+        studies = session.scalars(sa.select(Study.id).where(Study.patient_id.in_(patients))).all()
+    return Part(studies=studies) if studies else None

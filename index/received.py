@@ -7,6 +7,7 @@ The empty file is made before its object gets its name, so an object that is the
 A sender may be told "stored" once ``keep`` has returned: whatever ends the process after that, the object is waiting.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -17,13 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
 from model.errors import ArchiveError
 
 __all__ = ["ReceivedStore", "Waiting"]
 
 CHUNK: Final = 2**20
+PARTIAL: Final = ".partial"
 MIN_FREE_BYTES: Final = 2 * 2**30  # the database and the index files need the disk too
 
 
@@ -109,7 +111,27 @@ class ReceivedStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".ingest.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self._remove_leftovers()
             yield
+
+    def _remove_leftovers(self) -> None:
+        """Of processes that died in ``keep``: what they had written so far, and markers whose object never came."""
+        waiting, objects = self.folder / "waiting", self.folder / "objects"
+        if not (waiting.is_dir() and objects.is_dir()):
+            return
+        markers = [(name, self.place(name.rpartition("-")[2])) for name in os.listdir(waiting)]
+        busy = False  # somebody keeps an object right now: its marker may be there before it
+        for path in objects.glob(f"*{PARTIAL}"):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    busy = True
+                    continue
+                path.unlink(missing_ok=True)
+        for name, place in markers if not busy else ():
+            if not place.exists():
+                (waiting / name).unlink(missing_ok=True)
 
     def _keep(
         self,
@@ -120,19 +142,17 @@ class ReceivedStore:
         waiting: Path,
     ) -> Path:
         digest = hashlib.sha256()
-        descriptor, name = tempfile.mkstemp(dir=objects, suffix=".partial")
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                size = 0
-                for chunk in _chunks(data):
-                    size += len(chunk)
-                    if limit is not None and size > limit:
-                        raise ArchiveError(f"The object has more than {limit} bytes.", "too-large")
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
+        with _temporary(objects) as file:
+            size = 0
+            for chunk in _chunks(data):
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise ArchiveError(f"The object has more than {limit} bytes.", "too-large")
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary = Path(file.name)
             if check:
                 check(temporary)
             (waiting / f"{time.time_ns():020d}-{digest.hexdigest()}").touch()
@@ -143,9 +163,21 @@ class ReceivedStore:
                 temporary.replace(path)
                 _sync(path.parent)
                 _sync(objects)
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[IO[bytes]]:
+    """A file to write, locked as long as its process lives: one that is not locked is a dead process's."""
+    while True:
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=PARTIAL, delete=False) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if os.fstat(file.fileno()).st_nlink:  # not taken for a leftover before it was locked
+                    yield file
+                    return
+            finally:
+                Path(file.name).unlink(missing_ok=True)
 
 
 def _chunks(data: bytes | Readable) -> Iterator[bytes]:

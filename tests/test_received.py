@@ -106,6 +106,32 @@ def test_a_nearly_full_disk_refuses_before_anything_is_promised(tmp_path: Path) 
     assert store.waiting() == []
 
 
+def test_what_died_in_the_middle_is_swept_away_and_what_lives_is_not(catalog: Catalog, store: ReceivedStore) -> None:
+    store.keep(sent(sop="1.2.3"))
+    waiting, objects = store.folder / "waiting", store.folder / "objects"
+    orphan = waiting / f"{1:020d}-{'ab' * 32}"
+    kept: list[list[str]] = []
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if not kept:  # another process takes in what waits while this one still writes
+                (objects / "dead.partial").write_bytes(b"half")
+                orphan.touch()
+                kept.append([])
+                ingest_received(catalog, store, workers=0)
+                kept.append(sorted(path.suffix for path in objects.iterdir() if path.is_file()))
+            return super().read(size)
+
+    path = store.keep(Slow(sent(sop="1.2.4")))
+    assert kept[1] == [".partial"]  # that of the living
+    assert orphan.exists()  # it might have been the marker of the living
+    ingest_received(catalog, store, workers=0)
+    assert path.exists()
+    assert reasons(catalog) == ["accepted", "accepted"]
+    assert not orphan.exists()
+    assert [path for path in objects.iterdir() if path.is_file()] == []
+
+
 def test_an_object_over_the_limit_leaves_nothing(store: ReceivedStore) -> None:
     with pytest.raises(ArchiveError) as caught:
         store.keep(b"x" * 100, limit=99)

@@ -171,7 +171,7 @@ def _record(catalog: Catalog, examined: Sequence[Examined], summary: IngestSumma
             done: Recorded = record(catalog, session, batch)
             # In one transaction: a file that its row calls a report is not read again.
             reports = [item.report for item in batch if item.report]
-            summary.report_rows.update(record_reports(catalog, session, reports, set()))
+            summary.report_rows.update(record_reports(catalog, session, reports, set()).rows)
         summary.accepted += done.accepted
         summary.updated += done.updated
         summary.unchanged += done.unchanged
@@ -208,7 +208,7 @@ def _ingest_reports(catalog: Catalog, reports: Iterable[ReportText], summary: In
     for batch in batched(reports, BATCH):
         usable = _without_strays(catalog, batch, summary)
         with catalog.write() as session:
-            ids.update(record_reports(catalog, session, usable, met))
+            ids.update(record_reports(catalog, session, usable, met).rows)
     with catalog.write() as session:
         ids.update(match_reports(catalog, session))
     for status, reason in _report_outcomes(catalog, ids):

@@ -8,6 +8,7 @@ decides.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -19,16 +20,25 @@ from .report_versions import Standing, Version, compare
 from .reports import SECTIONS, ReportText
 from .tables import MATCHED, REFUSED, REPORT, UNMATCHED, WITHDRAWN, Report
 
-__all__ = ["record_reports", "reopen_refused", "withdraw"]
+__all__ = ["RecordedReports", "record_reports", "reopen_refused", "withdraw"]
 
 
-def record_reports(catalog: Catalog, session: Session, reports: Sequence[ReportText], met: set[str]) -> list[int]:
-    """Write a row for each report; returns the row ids. ``met``: identities this run has met, extended here.
+@dataclass
+class RecordedReports:
+    """rows: the row id of each report, in their order. reopened: others that may be matched now that one has moved."""
+
+    rows: list[int]
+    reopened: list[int]
+
+
+def record_reports(catalog: Catalog, session: Session, reports: Sequence[ReportText], met: set[str]) -> RecordedReports:
+    """Write a row for each report. ``met``: identities this run has met, extended here.
 
     A report without a version that has new text replaces the one of the same study from an earlier run; within one run
     the first stands.
     """
     rows: list[Report] = []
+    reopened: list[int] = []
     patients = [catalog.patient_key(report.patient_id) if report.patient_id else None for report in reports]
     identities = [_identity(report, patient, met) for report, patient in zip(reports, patients, strict=True)]
     known = {row.identity: row for row in session.scalars(sa.select(Report).where(Report.identity.in_(identities)))}
@@ -40,10 +50,10 @@ def record_reports(catalog: Catalog, session: Session, reports: Sequence[ReportT
             session.add(row)
             _take(session, row, report, patient)
         elif _is_due(row, report):
-            _take(session, row, report, patient)
+            reopened += _take(session, row, report, patient)
         rows.append(row)
     session.flush()
-    return [row.id for row in rows]
+    return RecordedReports([row.id for row in rows], reopened)
 
 
 def withdraw(row: Report, by: str) -> None:
@@ -72,7 +82,8 @@ def _is_due(row: Report, report: ReportText) -> bool:
     return standing is not Standing.OLDER
 
 
-def _take(session: Session, row: Report, report: ReportText, patient: str | None) -> None:
+def _take(session: Session, row: Report, report: ReportText, patient: str | None) -> list[int]:
+    """Give a row this version; returns the other rows that may be matched now."""
     moved = _name(row, report, patient)
     changed = row.sha256 != report.sha256
     held = row.study_id
@@ -82,7 +93,7 @@ def _take(session: Session, row: Report, report: ReportText, patient: str | None
     if report.withdrawn:
         row.study_id = None  # matching finds it again, and withdraws what older versions it has there
         withdraw(row, report.source)
-        return
+        return []
     for name in ("text", "sha256", *SECTIONS):
         setattr(row, name, getattr(report, name))
     if report.refusal:
@@ -93,7 +104,8 @@ def _take(session: Session, row: Report, report: ReportText, patient: str | None
         row.study_id, row.status, (row.reason, row.detail) = None, UNMATCHED, reason
     elif moved and held is not None:
         row.study_id, row.status = None, UNMATCHED
-        reopen_refused(session, held)
+        return reopen_refused(session, held)
+    return []
 
 
 def _name(row: Report, report: ReportText, patient: str | None) -> bool:

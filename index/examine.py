@@ -194,11 +194,16 @@ class _Examiner:
                 logger.warning("files are examined in this process, which a broken one may end")
         if not self._apart:
             return [examine(source) for source in sources]
-        found = [self._pool.submit(examine, source) for source in sources]
-        return [_answer(source, future) for source, future in zip(sources, found, strict=True)]
+        return examine_in(self._pool, sources)
 
     def close(self) -> None:
         self._pool.close()
+
+
+def examine_in(pool: DecoderPool, sources: Sequence[Source]) -> list[Examined]:
+    """``examine`` in the processes of a pool; a file that ends its process or hangs in it is a refusal."""
+    found = [pool.submit(examine, source) for source in sources]
+    return [_answer(source, future) for source, future in zip(sources, found, strict=True)]
 
 
 def _answer(source: Source, future: "Future[Examined]") -> Examined:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Part", "media_type", "read_parts"]
 
-BOUNDARY: Final = re.compile(r"[A-Za-z0-9'()+_,./:=? -]{0,69}[A-Za-z0-9'()+_,./:=?-]")  # RFC 2046 5.1.1
+# RFC 2046 5.1.1, which allows 70 characters; Orthanc sends 73.
+BOUNDARY: Final = re.compile(r"[A-Za-z0-9'()+_,./:=? -]{0,199}[A-Za-z0-9'()+_,./:=?-]")
 MAX_HEADERS: Final = 16
 MAX_HEADER_BYTES: Final = 4096
 
@@ -69,7 +70,7 @@ def read_parts(content_type: str, chunks: Iterable[bytes], most: int) -> Iterato
         raise InputError(f"Expected multipart/related, found {kind or 'no Content-Type'}.", "wrong-media-type")
     boundary = parameters.get("boundary", "")
     if not BOUNDARY.fullmatch(boundary):
-        raise _broken("Expected a boundary of 1 to 70 characters (RFC 2046 5.1.1) in the Content-Type.")
+        raise _broken("Expected a boundary of 1 to 200 characters (RFC 2046 5.1.1) in the Content-Type.")
     body = _Body(boundary, iter(chunks))
     count = 0
     while (headers := body.next_part()) is not None:

@@ -15,6 +15,7 @@ from .errors import add_error_handlers
 from .inference import Inference
 from .middleware import RequestFrame
 from .openapi import describe_problems
+from .receiving import Receiver
 from .routes import ROUTERS
 from .schemas import MAX_EXCLUDED
 from .settings import Settings
@@ -43,7 +44,8 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         gallery = Gallery(catalog, settings.generations_dir)
         decoder = DecoderPool(settings.decode_workers, DECODE_SECONDS)
         decoder.warm_up()
-        app.state.resources = Resources(settings, catalog, gallery, Inference(loaded), decoder)
+        receiver = Receiver(settings, catalog, decoder)
+        app.state.resources = Resources(settings, catalog, gallery, Inference(loaded), decoder, receiver)
         try:
             yield
         finally:

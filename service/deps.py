@@ -12,11 +12,12 @@ from model.errors import ArchiveError, EmptyIndex
 
 from .errors import RequestError
 from .inference import Inference
+from .receiving import Receiver
 from .schemas import MAX_EXCLUDED, Modality, SearchFilters, Sex, Uid, View, Years
 from .settings import Settings
 from .uploads import QueryStudy, Upload, read_study
 
-__all__ = ["ExcludeOwnPatient", "FormFilters", "FormTopK", "Resources", "ResourcesDep", "UploadedStudy"]
+__all__ = ["ExcludeOwnPatient", "FormFilters", "FormTopK", "Receiving", "Resources", "ResourcesDep", "UploadedStudy"]
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Resources:
     gallery: Gallery
     inference: Inference
     decoder: DecoderPool
+    receiver: Receiver
 
     def top_k(self, asked: int | None) -> int:
         top_k = self.settings.default_top_k if asked is None else asked
@@ -56,6 +58,14 @@ def _resources(request: Request) -> Resources:
 
 
 ResourcesDep = Annotated[Resources, Depends(_resources)]
+
+
+async def _receiving(resources: ResourcesDep) -> None:
+    if not resources.settings.receive:
+        raise RequestError("Nothing can be sent to this service.", "receiving-disabled")
+
+
+Receiving = Depends(_receiving)
 
 FormTopK = Annotated[
     int | None, Form(ge=1, description="How many hits; the service has a default and a limit.", examples=[5])

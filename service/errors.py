@@ -117,7 +117,9 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "no-file": ProblemType(422, "No file", "Send at least one file in the form field `files`."),
     "too-many-files": ProblemType(413, "Too many files", "A study query has a handful of images. See GET /v1/model."),
     "file-too-large": ProblemType(
-        413, "The upload is too large", "The request body, all files together, is over ALTA_MAX_UPLOAD_MB."
+        413,
+        "The upload is too large",
+        "The request body, all files together, is over ALTA_MAX_UPLOAD_MB (STOW-RS: ALTA_STOW_MAX_MB).",
     ),
     "text-empty": ProblemType(422, "The text is empty", "Send at least one word."),
     "top-k-out-of-range": ProblemType(
@@ -153,6 +155,29 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "receiving-disabled": ProblemType(
         403, "The service takes nothing in", "Studies and reports can be sent only where ALTA_RECEIVE is 1."
     ),
+    "too-busy": ProblemType(
+        503,
+        "Too many senders at once",
+        "Half of ALTA_WORKER_THREADS can store instances. Send it again a little later.",
+    ),
+    "storage-full": ProblemType(
+        503,
+        "The disk is nearly full",
+        "Less than ALTA_MIN_FREE_MB would be free. Nothing was stored; send it again when the operator has made room.",
+    ),
+    "wrong-media-type": ProblemType(
+        415,
+        "Not the media type expected",
+        'STOW-RS takes `multipart/related; type="application/dicom"` (PS3.18 10.5), one DICOM file a part.',
+    ),
+    "bad-multipart": ProblemType(
+        400,
+        "The multipart body cannot be read",
+        "It has no boundary, no part or too many, or ends before its closing boundary (RFC 2046 5.1). Instances before"
+        " that point may have been taken in; sending them again does no harm.",
+    ),
+    "not-acceptable": ProblemType(406, "No acceptable media type", "The answer is application/dicom+json."),
+    "request-timeout": ProblemType(408, "The body did not come", "Nothing was sent for a minute. Send it again."),
     # HTTP itself
     "not-found": ProblemType(404, "Not found", "There is nothing at this address. GET /openapi.json lists the calls."),
     "method-not-allowed": ProblemType(405, "Method not allowed", "The `Allow` header names the methods."),
@@ -172,6 +197,8 @@ SLUG_OF_FIELD = {
     **dict.fromkeys(("modality", "view", "sex", "date_from", "date_to", "age_min", "age_max"), "bad-filter"),
     **dict.fromkeys(("exclude_patient_of", "exclude_study"), "bad-filter"),
 }
+
+RETRY_AFTER = {"too-busy": "5", "storage-full": "60"}  # seconds
 
 HTTP_SLUGS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "file-too-large"}
 
@@ -222,7 +249,8 @@ async def _alta_error(request: Request, error: Exception) -> JSONResponse:
         return problem_response(request, ArchiveError.slug, f"The archive cannot answer: {error.slug}.")
     slug = error.slug if error.slug in PROBLEMS else InputError.slug
     members = error.members if isinstance(error, RequestError) else None
-    return problem_response(request, slug, error.message, members=members)
+    headers = {"Retry-After": RETRY_AFTER[slug]} if slug in RETRY_AFTER else None
+    return problem_response(request, slug, error.message, members=members, headers=headers)
 
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:

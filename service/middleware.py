@@ -29,7 +29,7 @@ class RequestFrame:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._limit = settings.max_upload_bytes
+        self._settings = settings
         self._hosts = {name.lower() for name in settings.host_names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,9 +68,10 @@ class RequestFrame:
             response = problem_response(Request(scope), "unknown-host", "The Host header names another machine.")
             await response(scope, receive, send)
             return
+        limit, too_large = self._limit_of(scope["path"])
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._limit:
-            await problem_response(Request(scope), "file-too-large", self._too_large())(scope, receive, send)
+        if length.isdecimal() and int(length) > limit:
+            await problem_response(Request(scope), "file-too-large", too_large)(scope, receive, send)
             return
         received = 0
 
@@ -78,14 +79,18 @@ class RequestFrame:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:  # a body without a length, or longer than it said
-                raise HTTPException(413, self._too_large())
+            if received > limit:  # a body without a length, or longer than it said
+                raise HTTPException(413, too_large)
             return message
 
         await self._app(scope, receive_counted, send)
 
-    def _too_large(self) -> str:
-        return f"The request body is over the limit of {self._limit // 2**20} MiB (ALTA_MAX_UPLOAD_MB)."
+    def _limit_of(self, path: str) -> tuple[int, str]:
+        """The most bytes of a body, and what is said of a longer one."""
+        stow = path.startswith("/dicomweb/")
+        limit = self._settings.stow_max_bytes if stow else self._settings.max_upload_bytes
+        name = "ALTA_STOW_MAX_MB" if stow else "ALTA_MAX_UPLOAD_MB"
+        return limit, f"The request body is over the limit of {limit // 2**20} MiB ({name})."
 
 
 def _add_headers(headers: MutableHeaders, request_id: str) -> None:

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
         " authentication yet.",
     )
 
+    stow_max_mb: int = Field(
+        default=2048, ge=1, description="Largest body of a STOW-RS request, all instances together, in MiB."
+    )
+
     dicomweb_origins: dict[str, str] = Field(
         default={},
         description="DICOMweb servers that studies may be fetched from: a JSON object of names and base URLs.",
@@ -131,6 +135,10 @@ class Settings(BaseSettings):
     @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_mb * 1024 * 1024
+
+    @property
+    def stow_max_bytes(self) -> int:
+        return self.stow_max_mb * 1024 * 1024
 
     @property
     def loopback_only(self) -> bool:

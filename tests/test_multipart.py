@@ -98,7 +98,10 @@ def test_a_broken_body_is_an_error(data: bytes) -> None:
     assert slug_of(data) == "bad-multipart"
 
 
-@pytest.mark.parametrize("content_type", ["multipart/related", "multipart/related; boundary=" + "x" * 71])
+@pytest.mark.parametrize(
+    "content_type",
+    ["multipart/related", "multipart/related; boundary=" + "x" * 201, 'multipart/related; boundary="b-1\n"'],
+)
 def test_a_body_without_a_usable_boundary_is_an_error(content_type: str) -> None:
     assert slug_of(body(b"x"), content_type) == "bad-multipart"
 

@@ -228,6 +228,8 @@ def test_every_call_documents_its_problems_and_an_example_where_it_takes_json() 
         "/v1/zero-shot",
         "/v1/studies/{study_instance_uid}",
         "/v1/studies/{study_instance_uid}/image",
+        "/dicomweb/studies",
+        "/dicomweb/studies/{study_instance_uid}",
         "/v1/model",
         "/livez",
         "/readyz",

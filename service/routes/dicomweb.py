@@ -1,0 +1,109 @@
+"""STOW-RS (PS3.18 10.5): instances that a PACS or a router sends over HTTP."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+import anyio
+import anyio.from_thread
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from index.multipart import media_type
+
+from ..deps import Receiving, ResourcesDep
+from ..errors import RequestError
+from ..openapi import problem_responses
+from ..receiving import DICOM
+from ..stow import response_module, status_of
+from .studies import StudyUid
+
+__all__ = ["router"]
+
+DICOM_JSON: Final = "application/dicom+json"
+ACCEPTED: Final = (DICOM_JSON, "application/json", "application/*", "*/*")
+SILENCE_SECONDS: Final = 60.0  # between two pieces of a body, whose sender holds a thread of the service
+
+ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": text, "content": {DICOM_JSON: {"schema": {"type": "object"}}}}
+    for status, text in (
+        (200, "Every instance was taken in: Store Instances Response Module (PS3.18 annex I)."),
+        (202, "Some were; FailedSOPSequence says which were not, and why."),
+        (409, "None was; FailedSOPSequence or OtherFailuresSequence says why."),
+    )
+}
+BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            f'multipart/related; type="{DICOM}"': {
+                "schema": {
+                    "type": "array",
+                    "items": {"type": "string", "format": "binary"},
+                    "description": "One DICOM file (PS3.10) a part.",
+                }
+            }
+        },
+    }
+}
+PROBLEMS: Final = problem_responses(400, 403, 406, 408, 413, 415, 422, 503)
+
+
+async def _json_accepted(request: Request) -> None:
+    accept = request.headers.get("accept", "")
+    kinds = [media_type(item) for item in accept.split(",") if item.strip()]
+    if kinds and not any(kind in ACCEPTED and parameters.get("q") not in ("0", "0.0") for kind, parameters in kinds):
+        raise RequestError(f"The answer is {DICOM_JSON}, which the Accept header leaves out.", "not-acceptable")
+
+
+async def _dicom_parts(request: Request) -> None:
+    # PS3.18 8.7.3: the metadata-and-bulk-data forms (application/dicom+json, +xml) are others.
+    kind, parameters = media_type(request.headers.get("content-type", ""))
+    if kind != "multipart/related" or parameters.get("type", "").lower() != DICOM:
+        message = f'Expected Content-Type multipart/related; type="{DICOM}", found {kind[:80] or "none"}.'
+        raise RequestError(message, "wrong-media-type")
+
+
+router = APIRouter(
+    prefix="/dicomweb",
+    tags=["receiving"],
+    dependencies=[Receiving, Depends(_json_accepted), Depends(_dicom_parts)],
+)
+
+
+def _body(request: Request) -> Iterator[bytes]:
+    """The request's body as it comes, for a thread."""
+    stream = request.stream()
+    while (chunk := anyio.from_thread.run(_next, stream)) is not None:
+        yield chunk
+
+
+async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
+    try:
+        with anyio.fail_after(SILENCE_SECONDS):
+            return await anext(stream, None)
+    except TimeoutError:  # an OSError, which a store would take for its disk's
+        raise RequestError(f"Nothing came for {SILENCE_SECONDS:.0f} s.", "request-timeout") from None
+    except ClientDisconnect:
+        raise RequestError("The sender ended the connection.", "bad-multipart") from None
+
+
+@router.post("/studies", response_class=JSONResponse, responses=ANSWERS | PROBLEMS, openapi_extra=BODY)
+def store_instances(resources: ResourcesDep, request: Request) -> JSONResponse:
+    """Take in instances of any studies, each as if it came alone. Sent again, they count as stored."""
+    return _store(resources, request, None)
+
+
+@router.post(
+    "/studies/{study_instance_uid}", response_class=JSONResponse, responses=ANSWERS | PROBLEMS, openapi_extra=BODY
+)
+def store_study_instances(resources: ResourcesDep, request: Request, study_instance_uid: StudyUid) -> JSONResponse:
+    """Take in instances of one study; those of others fail."""
+    return _store(resources, request, study_instance_uid)
+
+
+def _store(resources: ResourcesDep, request: Request, study: str | None) -> JSONResponse:
+    stored = resources.receiver.store(request.headers["content-type"], _body(request), study)
+    if not stored:
+        raise RequestError("The body has no part.", "bad-multipart")
+    return JSONResponse(response_module(stored), status_of(stored), media_type=DICOM_JSON)

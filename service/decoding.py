@@ -8,7 +8,7 @@ import numpy as np
 
 from index import InstanceFacts, Refusal, describe_dicom, refusal, with_seen_view
 from model.errors import ImageError
-from model.image import ImageTransform, decode_dicom, read_dicom, read_radiograph
+from model.image import ImageTransform, Picture, picture_for, prepare_radiograph, read_dicom, read_radiograph
 
 __all__ = ["Archived", "Upload", "decode_archived", "decode_upload"]
 
@@ -46,18 +46,18 @@ def decode_upload(data: bytes, transform: ImageTransform) -> Upload:
             refused = refusal(dataset)
             if refused is not None:
                 return Upload(form, facts, refusal=refused)
-            pixels = decode_dicom(dataset)
-            facts = with_seen_view(facts, pixels)
+            picture = picture_for(dataset, transform)
+            facts = with_seen_view(facts, picture.pixels)
         else:
-            pixels = read_radiograph(data).pixels
-            form, facts = "picture", with_seen_view(InstanceFacts(), pixels)
-        return Upload(form, facts, transform(pixels))
+            picture = Picture(read_radiograph(data).pixels)
+            form, facts = "picture", with_seen_view(InstanceFacts(), picture.pixels)
+        return Upload(form, facts, transform(picture.pixels, picture.extent))
     except ImageError as error:
         return Upload(form, facts, refusal=Refusal(error.slug, error.message))
 
 
 def decode_archived(path: Path, transform: ImageTransform) -> Archived:
     """Raises ImageError, OSError."""
-    radiograph = read_radiograph(path)
-    uid = None if radiograph.dataset is None else describe_dicom(radiograph.dataset).study_instance_uid
-    return Archived(uid, transform(radiograph.pixels))
+    prepared = prepare_radiograph(path, transform)
+    uid = None if prepared.dataset is None else describe_dicom(prepared.dataset).study_instance_uid
+    return Archived(uid, prepared.pixels)

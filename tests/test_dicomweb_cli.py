@@ -1,6 +1,9 @@
 """``alta pull dicomweb`` as one types it."""
 
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,6 +71,32 @@ def test_only_configured_servers_are_asked(alta: Alta, pacs: TinyDicomWeb) -> No
         code, shown = alta(wanted, *DAYS)
         assert code == 1 and f"Configured: pacs ({pacs.url})" in shown
     assert pacs.asked == []
+
+
+def test_a_run_that_is_killed_goes_on_where_it_was(alta: Alta, pacs: TinyDicomWeb) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hang(path: str, number: int) -> None:
+        if path.endswith("/1.2.3.3.4"):
+            asked.set()
+            go_on.wait(60)
+
+    pacs.instead = hang
+    program = [sys.executable, "-c", "from service.cli import main; main()"]
+    process = subprocess.Popen([*program, "pull", "dicomweb", "pacs", *DAYS], stdout=subprocess.DEVNULL)
+    try:
+        assert asked.wait(60)
+    finally:
+        process.kill()
+        process.wait()
+        go_on.set()
+    pacs.instead = lambda path, number: None
+    before = pacs.retrieved()
+    code, shown = alta("pacs", *DAYS)
+    assert code == 0 and "kept by an earlier run: 2 files" in shown and "New studies: 1." in shown
+    assert before == ["1.2.3.1.2", "1.2.3.2.3", "1.2.3.3.4"] and pacs.retrieved() == [*before, "1.2.3.3.4"]
+    code, shown = alta("pacs", *DAYS, "--dry-run")
+    assert "3 such studies with 3 instances; 0 would be fetched" in shown
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def dicomweb(
     """Fetch studies by their date, with their structured reports. Kill it at any time; it fetches what is missing."""
     from index import migrate, open_catalog
     from index.dicom import MODALITIES
-    from index.ingest import ingest
+    from index.ingest import ingest, ingest_received
     from index.received import ReceivedStore
     from index.sources.dicomweb import DicomWebSource
     from index.sources.dicomweb_http import FAILURES
@@ -51,6 +51,9 @@ def dicomweb(
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     failed = 0
     try:
+        if not dry_run and store.waiting():  # else what a killed run had fetched would be fetched once more
+            left = ingest_received(catalog, store)
+            console.print(f"Taken in first, kept by an earlier run: {left.accepted + left.updated} files.")
         with staged_progress() as report:
             source = DicomWebSource(
                 catalog,

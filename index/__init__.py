@@ -10,8 +10,10 @@ from .decoder_pool import DecoderPool
 from .dicom import InstanceFacts, Refusal, describe_dicom, refusal
 from .embed import EmbedSummary, embed_pending, pending_counts
 from .examine import with_seen_view
-from .gallery import Filters, Gallery, Hit
-from .generations import GenerationInfo, build_generation, live_generation
+from .filters import Filters
+from .gallery import Gallery
+from .generation_table import GenerationInfo, generations, live_generation, read_generation
+from .generations import build_generation, remove_old, rollback, verify_generation
 from .ingest import IngestSummary, ingest_folder, ingest_manifest, ingest_received
 from .pairs import Pairs, read_pairs
 from .progress import Progress
@@ -19,6 +21,7 @@ from .received import ReceivedStore
 from .refusals import RefusedFile, refusal_counts, refused_files
 from .reports import ReportText, parse_sections
 from .slots import arrange_slots
+from .snapshot import Hit, Snapshot
 from .sources import FolderSource, ManifestSource, StudySource, ZipSource, source_of
 from .studies import ReportRecord, StudyRecord, find_study, prior_slots, study_slots
 
@@ -41,6 +44,7 @@ __all__ = [
     "RefusedFile",
     "ReportRecord",
     "ReportText",
+    "Snapshot",
     "StudyRecord",
     "StudySource",
     "ZipSource",
@@ -49,6 +53,7 @@ __all__ = [
     "describe_dicom",
     "embed_pending",
     "find_study",
+    "generations",
     "ingest_folder",
     "ingest_manifest",
     "ingest_received",
@@ -58,11 +63,15 @@ __all__ = [
     "parse_sections",
     "pending_counts",
     "prior_slots",
+    "read_generation",
     "read_pairs",
     "refusal",
     "refusal_counts",
     "refused_files",
+    "remove_old",
+    "rollback",
     "source_of",
     "study_slots",
+    "verify_generation",
     "with_seen_view",
 ]

@@ -1,206 +1,264 @@
-"""Embedding rows to FAISS files: built beside the live generation, checked, then switched by one transaction.
+"""Generations of the index: built beside the live one, checked, switched by one transaction, gone back to.
 
-Axes: N rows, D width.
+Building needs the database only, never the encoder. Axes: N rows, D width.
 """
 
 import fcntl
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from model.errors import ArchiveError, EmptyIndex
 
 from .catalog import Catalog
-from .engines.old import FlatIndex
-from .generation_files import Part, read_part, remove_old, sync_folder, whole_file, write_index
+from .engines import LOCAL_ENGINES, Engine
+from .generation_build import build_part, engine_for
+from .generation_opening import open_or_restore
+from .generation_parts import named_engine, place_of, remove_folders, verify
+from .generation_rows import Census, Rows, disk_errors, take_census, write_rows
+from .generation_table import (
+    BUILDING,
+    FAILED,
+    LIVE,
+    REMOVED,
+    RETIRED,
+    GenerationInfo,
+    activate,
+    generations,
+    live_generation,
+    live_row,
+    read_generation,
+    register,
+)
 from .progress import Progress
 from .tables import IMAGE, KINDS, REPORT, Embedding, Generation
 
-__all__ = ["GenerationInfo", "build_generation", "live_generation"]
+__all__ = ["KEPT", "build_generation", "remove_old", "rollback", "verify_generation"]
 
 logger = logging.getLogger(__name__)
 
-SAMPLE: Final = 64  # rows whose search is compared with the exact one
-RECALL_DEPTH: Final = 10
-MINIMUM_RECALL: Final = 0.95
-
-
-@dataclass(frozen=True)
-class GenerationInfo:
-    """A searchable set of embeddings. recall: recall@10 against exact search, measured when it was built."""
-
-    id: int
-    model_fingerprint: str
-    engine: str
-    dimension: int
-    image_rows: int
-    report_rows: int
-    recall: float | None
-    created_at: datetime
-    activated_at: datetime | None
-
-    def rows(self, kind: str) -> int:
-        return self.image_rows if kind == IMAGE else self.report_rows
-
-
-def live_generation(catalog: Catalog) -> GenerationInfo | None:
-    """The generation that answers searches, or None before the first build."""
-    with catalog.session() as session:
-        row = _live(session)
-        return _info(row) if row else None
+KEPT: Final = 2  # the live generation, and one to go back to
 
 
 def build_generation(
-    catalog: Catalog, folder: Path, fingerprint: str, *, progress: Progress | None = None
+    catalog: Catalog,
+    folder: Path,
+    fingerprint: str,
+    *,
+    engine: str | None = None,
+    model_path: str | None = None,
+    keep: int = KEPT,
+    progress: Progress | None = None,
+    engines: Mapping[str, Engine] = LOCAL_ENGINES,
 ) -> GenerationInfo:
-    """Make the current embeddings of a model searchable; the live one is returned when nothing has changed.
+    """Make the current embeddings of a model searchable; the live generation is returned when nothing has changed.
 
-    Raises EmptyIndex without embeddings, ArchiveError (build-check-failed, bad-embedding) when a check fails; the live
-    generation then stays as it was.
+    engine: chosen by size where not given. model_path: where services find the encoders that made the embeddings.
+    keep: generations that stay, the live one included. The live one stays as it was on any error.
+    Raises EmptyIndex without embeddings; ArchiveError: build-check-failed, bad-embedding, disk-full, unknown-engine.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if engine is not None:
+        named_engine(engines, engine)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with _one_builder(catalog, folder):
-        _forget_interrupted(catalog, folder)
-        with catalog.snapshot() as session:
-            current = _current(session, folder, fingerprint)
+        _forget_interrupted(catalog, folder, engines)
+        with ExitStack() as stack:
+            session = stack.enter_context(catalog.snapshot())
+            census = take_census(session, fingerprint)
+            current = _current(session, folder, fingerprint, census, engine, engines)
             if current is not None:
-                return _info(current)
-            parts = {kind: read_part(session, kind, fingerprint) for kind in KINDS}
-        total = sum(len(part.ids) for part in parts.values())
-        if total == 0:
-            raise EmptyIndex(f"No embeddings of model {fingerprint[:12]} are in the archive. Run `alta embed`.")
-        dimension = _common_dimension(parts)
-        generation_id = _register(catalog, fingerprint, dimension, parts)
-        try:
-            return _build(catalog, folder, generation_id, parts, progress)
-        except Exception as error:
-            _fail(catalog, folder, generation_id, str(error))
-            raise
+                return current
+            if not any(census.rows.values()):
+                raise EmptyIndex(f"No embeddings of model {fingerprint[:12]} are in the archive. Run `alta embed`.")
+            chosen = {kind: engine or engine_for(count) for kind, count in census.rows.items() if count}
+            dimension = _dimension(session, fingerprint)
+            info = register(catalog, fingerprint, model_path, census, list(chosen.values()), dimension)
+            try:
+                with disk_errors(folder):
+                    live = _build(session, stack, catalog, folder, info, chosen, engines, progress)
+            except BaseException as error:
+                _fail(catalog, folder, info.id, engines, str(error) or type(error).__name__)
+                raise
+        remove_old(catalog, folder, keep=keep, engines=engines)
+    logger.info("generation %d is live: %d images, %d reports", live.id, live.image_rows, live.report_rows)
+    return live
+
+
+def rollback(
+    catalog: Catalog, folder: Path, to: int | None = None, *, engines: Mapping[str, Engine] = LOCAL_ENGINES
+) -> GenerationInfo:
+    """Make a kept generation live again: ``to``, or the newest that is older than the live one.
+
+    What was added or removed since is searched beside it, as with any generation.
+    Raises ArchiveError: unknown-generation, nothing-to-go-back-to; index-file-missing, index-file-corrupt when it
+    cannot be opened: the live one then stays.
+    """
+    with disk_errors(folder), _one_builder(catalog, folder):
+        live = live_generation(catalog)
+        if to is None:
+            kept = [info for info in generations(catalog, RETIRED) if live is None or info.id < live.id]
+            if not kept:
+                raise ArchiveError("No older generation is kept. See `alta index list`.", "nothing-to-go-back-to")
+            target = kept[0]
+        else:
+            target = read_generation(catalog, to)
+        if live is not None and target.id == live.id:
+            return live
+        if target.state != RETIRED:
+            message = f"Generation {target.id} is {target.state}; only a retired one is kept. See `alta index list`."
+            raise ArchiveError(message, "nothing-to-go-back-to")
+        verify_generation(catalog, folder, target, engines=engines)
+        return activate(catalog, target.id, RETIRED)
+
+
+def verify_generation(
+    catalog: Catalog, folder: Path, info: GenerationInfo, *, engines: Mapping[str, Engine] = LOCAL_ENGINES
+) -> None:
+    """Open every part, restoring what this host lacks, and compare every hash.
+
+    Raises ArchiveError: index-file-missing, index-file-corrupt.
+    """
+    for kind in KINDS:
+        open_or_restore(catalog, folder, info, kind, engines, hash_first=True)
+
+
+def remove_old(
+    catalog: Catalog, folder: Path, *, keep: int = KEPT, engines: Mapping[str, Engine] = LOCAL_ENGINES
+) -> list[int]:
+    """Remove the indexes of all but the live generation and those that were live last; returns which.
+
+    Their rows stay, as removed. A caller holds the builder's lock or tolerates that a build begins meanwhile.
+    """
+    retired = sorted(generations(catalog, RETIRED), key=lambda info: (info.activated_at or info.created_at, info.id))
+    live = len(generations(catalog, LIVE))
+    old = retired[: max(0, len(retired) - max(0, keep - live))]
+    with catalog.write() as session:
+        ids = [info.id for info in old]
+        query = sa.update(Generation).where(Generation.id.in_(ids), Generation.state == RETIRED)
+        session.execute(query.values(state=REMOVED))
+    for info in old:
+        _remove_parts(folder, info, engines)
+    remove_folders(folder, {info.id for info in generations(catalog, LIVE, RETIRED, BUILDING)})
+    return ids
 
 
 def _build(
-    catalog: Catalog, folder: Path, generation_id: int, parts: dict[str, Part], progress: Progress | None
+    session: Session,
+    stack: ExitStack,
+    catalog: Catalog,
+    folder: Path,
+    info: GenerationInfo,
+    chosen: dict[str, str],
+    engines: Mapping[str, Engine],
+    progress: Progress | None,
 ) -> GenerationInfo:
-    values: dict[str, object] = {}
+    total = sum(info.rows(kind) for kind in chosen)
+    report = _Halves(progress, total)
+    rows: dict[str, Rows] = {}
+    for kind in chosen:
+        written = write_rows(
+            session, kind, info.model_fingerprint, folder / str(info.id) / f"{kind}.rows", progress=report.add
+        )
+        assert written is not None and len(written.ids) == info.rows(kind)
+        rows[kind] = written
+    stack.close()  # the snapshot: a reader of hours would keep the database from reusing its space
+    settings: dict[str, dict[str, Any]] = {}
     recalls = []
-    done, total = 0, sum(len(part.ids) for part in parts.values())
-    for kind, part in parts.items():
-        if len(part.ids):
-            name = f"generation-{generation_id}-{kind}.faiss"
-            values[f"{kind}_file"] = name
-            values[f"{kind}_sha256"] = write_index(folder / name, FlatIndex.of(part.ids, part.vectors))
-            recalls.append(_check(kind, FlatIndex.read(folder / name), part))
-        done += len(part.ids)
-        if progress:
-            progress(done, total)
-    values["recall"] = min(recalls)
-    sync_folder(folder)
-    info = _activate(catalog, generation_id, values)
-    remove_old(catalog, folder)
-    logger.info("generation %d is live: %d images, %d reports", info.id, info.image_rows, info.report_rows)
-    return info
+    for kind, name in chosen.items():
+        other = rows.get(REPORT if kind == IMAGE else IMAGE)
+        others = None if other is None else other.vectors
+        settings[kind], recall = build_part(folder, info, kind, rows[kind], others, name, engines)
+        recalls.append(recall)
+        report.add(info.rows(kind))
+    rows.clear()
+    for kind in chosen:
+        shutil.rmtree(folder / str(info.id) / f"{kind}.rows", ignore_errors=True)
+    return activate(catalog, info.id, BUILDING, settings, min(recalls))
 
 
-def _common_dimension(parts: dict[str, Part]) -> int:
-    widths = {part.vectors.shape[1] for part in parts.values() if len(part.ids)}
+class _Halves:
+    """Progress in rows where each is met twice: read, and built."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._met = progress, total, 0
+
+    def add(self, rows: int) -> None:
+        self._met += rows
+        if self._progress:
+            self._progress(self._met // 2, self._total)
+
+
+def _dimension(session: Session, fingerprint: str) -> int:
+    """D of the first embedding; every other is compared with its kind's, and the kinds below."""
+    widths = set()
+    for kind in KINDS:
+        query = sa.select(sa.func.length(Embedding.vector)).where(
+            Embedding.kind == kind, Embedding.model_fingerprint == fingerprint
+        )
+        size = session.scalar(query.order_by(Embedding.id).limit(1))
+        if size is not None:
+            widths.add(size // 4)
     if len(widths) > 1:
         raise ArchiveError(f"Image and report embeddings differ in width: {sorted(widths)}.", "bad-embedding")
     return int(widths.pop())
 
 
-def _check(kind: str, index: FlatIndex, part: Part) -> float:
-    """Recall@10 against numpy of the file as read back. Raises ArchiveError build-check-failed."""
-    if len(index) != len(part.ids) or not np.array_equal(np.sort(index.ids), np.sort(part.ids)):
-        raise ArchiveError(f"The {kind} file holds {len(index)} rows, expected {len(part.ids)}.", "build-check-failed")
-    sample = np.random.default_rng(0).permutation(len(part.ids))[:SAMPLE]
-    depth = min(RECALL_DEPTH, len(part.ids))
-    found = 0
-    for row in sample:
-        query = part.vectors[row]
-        exact = part.vectors.astype(np.float64) @ query.astype(np.float64)  # (N,)
-        hits = dict(index.search(query, depth))
-        # Twins of the vector may fill the list before it; its own score must then still be reached.
-        if part.ids[row] not in hits and min(hits.values()) < exact[row] - 1e-6:
-            raise ArchiveError(f"Study row {part.ids[row]} does not find its own {kind}.", "build-check-failed")
-        threshold = np.sort(exact)[-depth] - 1e-6
-        found += sum(exact[np.searchsorted(part.ids, study_id)] >= threshold for study_id in hits)
-    recall = found / (len(sample) * depth)
-    if recall < MINIMUM_RECALL:
-        raise ArchiveError(f"Recall@{depth} of the {kind} file is {recall:.3f}.", "build-check-failed")
-    return float(recall)
-
-
-def _register(catalog: Catalog, fingerprint: str, dimension: int, parts: dict[str, Part]) -> int:
-    with catalog.write() as session:
-        row = Generation(
-            state="building",
-            model_fingerprint=fingerprint,
-            engine=FlatIndex.name,
-            dimension=dimension,
-            image_rows=len(parts[IMAGE].ids),
-            image_max_id=parts[IMAGE].max_id,
-            report_rows=len(parts[REPORT].ids),
-            report_max_id=parts[REPORT].max_id,
-        )
-        session.add(row)
-        session.flush()
-        return row.id
-
-
-def _activate(catalog: Catalog, generation_id: int, values: dict[str, object]) -> GenerationInfo:
-    with catalog.write() as session:
-        row = session.get_one(Generation, generation_id)
-        if row.state != "building":
-            # The database dropped the connection that held the lock, and another builder took this one for dead.
-            raise ArchiveError(f"Another build began while generation {row.id} was built.", "build-check-failed")
-        session.execute(sa.update(Generation).where(Generation.state == "live").values(state="retired"))
-        for name, value in values.items():
-            setattr(row, name, value)
-        row.state, row.activated_at = "live", datetime.now(UTC)
-        session.flush()
-        return _info(row)
-
-
-def _current(session: Session, folder: Path, fingerprint: str) -> Generation | None:
+def _current(
+    session: Session,
+    folder: Path,
+    fingerprint: str,
+    census: Census,
+    engine: str | None,
+    engines: Mapping[str, Engine],
+) -> GenerationInfo | None:
     """The live generation when it already holds exactly the rows there are, and its files are whole."""
-    live = _live(session)
-    if live is None or live.model_fingerprint != fingerprint or live.engine != FlatIndex.name:
+    live = live_row(session)
+    if live is None or live.model_fingerprint != fingerprint:
         return None
     for kind in KINDS:
-        where = (Embedding.kind == kind, Embedding.model_fingerprint == fingerprint)
         # Rows are added and deleted, never changed, and ids only grow: these two name the set of rows.
-        count, newest = session.execute(sa.select(sa.func.count(), sa.func.max(Embedding.id)).where(*where)).one()
-        if (count, newest or 0) != (getattr(live, f"{kind}_rows"), getattr(live, f"{kind}_max_id")):
+        if (census.rows[kind], census.max_ids[kind]) != (live.rows(kind), live.max_id(kind)):
+            return None
+        if not live.rows(kind):
+            continue
+        settings = live.settings.get(kind, {})
+        if engine is not None and engine not in (settings.get("engine"), settings.get("instead_of")):
             return None
         try:
-            whole_file(live, kind, folder)
+            if named_engine(engines, live.engine_of(kind)).local:
+                verify(place_of(folder, live.id, kind), live.token(kind), hashes=True)
         except ArchiveError:
             return None
     return live
 
 
-def _forget_interrupted(catalog: Catalog, folder: Path) -> None:
+def _forget_interrupted(catalog: Catalog, folder: Path, engines: Mapping[str, Engine]) -> None:
     """A building row under the builder's lock was left by a process that died, on this host or another."""
-    with catalog.session() as session:
-        left = session.scalars(sa.select(Generation.id).where(Generation.state == "building")).all()
-    for generation_id in left:
-        _fail(catalog, folder, generation_id, "The process ended while building.")
+    for info in generations(catalog, BUILDING):
+        _fail(catalog, folder, info.id, engines, "The process ended while building.")
 
 
-def _fail(catalog: Catalog, folder: Path, generation_id: int, detail: str) -> None:
+def _fail(catalog: Catalog, folder: Path, generation_id: int, engines: Mapping[str, Engine], detail: str) -> None:
+    info = read_generation(catalog, generation_id)
+    _remove_parts(folder, info, engines)
     with catalog.write() as session:
         row = session.get_one(Generation, generation_id)
-        row.state, row.detail = "failed", detail
-    for path in folder.glob(f"generation-{generation_id}-*"):
-        path.unlink(missing_ok=True)
+        row.state, row.detail = FAILED, detail.replace("\x00", "")
+
+
+def _remove_parts(folder: Path, info: GenerationInfo, engines: Mapping[str, Engine]) -> None:
+    for name in info.engine.split("+"):
+        for kind in KINDS:
+            if name in engines:
+                engines[name].remove(place_of(folder, info.id, kind))
+    shutil.rmtree(folder / str(info.id), ignore_errors=True)
 
 
 @contextmanager
@@ -212,21 +270,3 @@ def _one_builder(catalog: Catalog, folder: Path) -> Iterator[None]:
         with (folder / ".build.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel when the process dies
             yield
-
-
-def _live(session: Session) -> Generation | None:
-    return session.scalar(sa.select(Generation).where(Generation.state == "live"))
-
-
-def _info(row: Generation) -> GenerationInfo:
-    return GenerationInfo(
-        id=row.id,
-        model_fingerprint=row.model_fingerprint,
-        engine=row.engine,
-        dimension=row.dimension,
-        image_rows=row.image_rows,
-        report_rows=row.report_rows,
-        recall=row.recall,
-        created_at=row.created_at,
-        activated_at=row.activated_at,
-    )

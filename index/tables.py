@@ -113,12 +113,14 @@ class Patient(Base):
 
 class Study(Base):
     __tablename__ = "study"
+    # What searches filter by, in one index: the table itself need not be read.
+    __table_args__ = (sa.Index(None, "study_date", "modality", "patient_sex", "patient_age"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(sa.String(64), unique=True)
     patient_id: Mapped[int] = mapped_column(sa.ForeignKey("patient.id"), index=True)
     accession_number: Mapped[str | None] = mapped_column(sa.String(64), index=True)
-    study_date: Mapped[date | None] = mapped_column(index=True)
+    study_date: Mapped[date | None]
     study_time: Mapped[time | None]
     study_order: Mapped[float | None]  # position among the patient's studies where no date is known
     modality: Mapped[str] = mapped_column(sa.String(16))
@@ -228,7 +230,7 @@ class Embedding(Base):
     __tablename__ = "embedding"
     __table_args__ = (
         sa.UniqueConstraint("study_id", "kind", "model_fingerprint"),
-        sa.Index("ix_embedding_model_fingerprint_kind", "model_fingerprint", "kind"),
+        sa.Index(None, "model_fingerprint", "kind", "id"),  # the newest rows of a model, asked for twice a second
         {"sqlite_autoincrement": True},  # ids are never used twice
     )
 
@@ -272,7 +274,10 @@ class EmbeddingFailure(Base):
 
 
 class Generation(Base):
-    """Index files built from the embeddings of one model up to a row; at most one is live."""
+    """An index of the embeddings of one model up to a row; at most one is live.
+
+    ``state``: building, live, retired (kept to go back to), failed, removed (no index any more).
+    """
 
     __tablename__ = "generation"
     __table_args__ = (
@@ -287,21 +292,17 @@ class Generation(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    state: Mapped[str] = mapped_column(sa.String(16))  # building, live, retired, failed, removed
+    state: Mapped[str] = mapped_column(sa.String(16))
     model_fingerprint: Mapped[str] = mapped_column(sa.String(64))
     model_path: Mapped[str | None] = mapped_column(sa.Text)  # where the encoders lay that queries are embedded with
-    engine: Mapped[str] = mapped_column(sa.String(32))
-    settings: Mapped[str] = mapped_column(sa.Text, default="{}")  # JSON: the engine's settings by kind
+    engine: Mapped[str] = mapped_column(sa.String(32))  # names joined by + where the kinds differ
+    settings: Mapped[str] = mapped_column(sa.Text, default="{}")  # JSON: by kind, the engine and its settings
     dimension: Mapped[int]
     image_rows: Mapped[int]
     image_max_id: Mapped[int]
-    image_file: Mapped[str | None] = mapped_column(sa.Text)  # name inside the generations folder
-    image_sha256: Mapped[str | None] = mapped_column(sa.String(64))
     report_rows: Mapped[int]
     report_max_id: Mapped[int]
-    report_file: Mapped[str | None] = mapped_column(sa.Text)
-    report_sha256: Mapped[str | None] = mapped_column(sa.String(64))
-    removal_max_id: Mapped[int] = mapped_column(default=0)  # removals up to here are not in its files
+    removal_max_id: Mapped[int] = mapped_column(default=0)  # rows removed up to here are not in it
     recall: Mapped[float | None]  # recall@10 against exact search, the lower of the two kinds
     detail: Mapped[str | None] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(_UtcDateTime, default=_now)

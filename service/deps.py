@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, File, Form, Request, UploadFile
 
-from index import Catalog, DecoderPool, Filters, Gallery
+from index import Catalog, DecoderPool, Filters, Gallery, Snapshot
 from model.errors import ArchiveError, EmptyIndex
 
 from .errors import RequestError
@@ -41,16 +41,18 @@ class Resources:
             )
         return top_k
 
-    def refresh_gallery(self) -> None:
-        """Open the newest generation that can be opened. Raises EmptyIndex, ArchiveError."""
+    def searched(self) -> Snapshot:
+        """The archive as it is now, or as it last could be opened. Raises EmptyIndex, ArchiveError."""
         try:
             self.gallery.refresh()
         except ArchiveError as error:
             if self.gallery.generation is None:
                 raise
             log.warning("the live generation cannot be opened (%s); searching the one before", error.slug)
-        if self.gallery.generation is None:
+        snapshot = self.gallery.snapshot
+        if snapshot is None:
             raise EmptyIndex("No generation is live. Run `alta ingest`, `alta embed` and `alta index build`.")
+        return snapshot
 
 
 def _resources(request: Request) -> Resources:

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Filters, Gallery, build_generation, embed_pending, ingest_folder
-from index.engines.old import FlatIndex
 from index.gallery import RETRY_SECONDS
-from index.generation_files import open_index
+from index.generation_opening import open_or_restore
+from index.generation_parts import OpenPart
 from index.tables import Study
 from model.errors import ArchiveError, EmptyIndex, InputError, ModelMismatch
 from tests.conftest import WriteDicom
@@ -43,7 +43,7 @@ def gallery(catalog: Catalog, archive: Path, write_dicom: WriteDicom, tmp_path: 
     embed_pending(catalog, FakeEncoder())
     build_generation(catalog, tmp_path / "generations", MODEL)
     opened = Gallery(catalog, tmp_path / "generations")
-    opened.refresh()
+    opened.refresh(now=True)
     return opened
 
 
@@ -103,10 +103,14 @@ def test_ages_are_completed_years(gallery: Gallery, catalog: Catalog) -> None:
     assert found(gallery, Filters(age_min=70, age_max=70)) == {4}
 
 
-def test_hits_can_be_attributed_to_their_generation(gallery: Gallery) -> None:
-    info, hits = gallery.search_with_generation("report", unit(0, 1, 64)[0], 3)
-    assert info == gallery.generation
-    assert hits == gallery.search("report", unit(0, 1, 64)[0], 3)
+def test_a_snapshot_answers_as_it_was(gallery: Gallery, catalog: Catalog) -> None:
+    snapshot = gallery.snapshot
+    assert snapshot is not None
+    before = snapshot.search("image", unit(0, 1, 64)[0], 20)
+    add_embeddings(catalog, unit(7, 3, 64), first=6)
+    gallery.refresh(now=True)
+    assert snapshot.search("image", unit(0, 1, 64)[0], 20) == before
+    assert len(gallery.search("image", unit(0, 1, 64)[0], 20)) == len(before) + 3
 
 
 def test_a_patient_can_be_left_out_by_key(gallery: Gallery, catalog: Catalog) -> None:
@@ -122,7 +126,7 @@ def test_the_order_is_that_of_exact_search_ties_included(catalog: Catalog, tmp_p
     add_embeddings(catalog, vectors)
     build_generation(catalog, tmp_path / "g", MODEL)
     gallery = Gallery(catalog, tmp_path / "g")
-    gallery.refresh()
+    gallery.refresh(now=True)
     for query in unit(3, 5):
         naive = sorted(range(len(vectors)), key=lambda row: (-np.sum(vectors[row].astype(float) * query), row))
         for top_k in (1, 7, 25, 40, 150):
@@ -132,7 +136,7 @@ def test_the_order_is_that_of_exact_search_ties_included(catalog: Catalog, tmp_p
 
 def test_before_the_first_generation_there_is_nothing_to_search(catalog: Catalog, tmp_path: Path) -> None:
     gallery = Gallery(catalog, tmp_path)
-    gallery.refresh()
+    gallery.refresh(now=True)
     assert gallery.generation is None
     with pytest.raises(EmptyIndex, match="alta index build"):
         gallery.search("image", unit(1, 1)[0], 3)
@@ -142,7 +146,7 @@ def test_a_kind_without_rows_is_empty(catalog: Catalog, tmp_path: Path) -> None:
     add_embeddings(catalog, unit(1, 3))
     build_generation(catalog, tmp_path, MODEL)
     gallery = Gallery(catalog, tmp_path)
-    gallery.refresh()
+    gallery.refresh(now=True)
     with pytest.raises(EmptyIndex):
         gallery.search("report", unit(1, 1)[0], 3)
 
@@ -162,14 +166,14 @@ def test_refresh_opens_a_newer_generation_and_searches_go_on_meanwhile(catalog: 
     add_embeddings(catalog, unit(1, 10))
     build_generation(catalog, tmp_path, MODEL)
     gallery = Gallery(catalog, tmp_path)
-    gallery.refresh()
+    gallery.refresh(now=True)
     errors: list[Exception] = []
     stop = threading.Event()
 
     def search() -> None:
         while not stop.is_set():
             try:
-                gallery.refresh()
+                gallery.refresh(now=True)
                 assert len(gallery.search("image", unit(5, 1)[0], 5)) == 5
             except Exception as error:
                 errors.append(error)
@@ -184,7 +188,7 @@ def test_refresh_opens_a_newer_generation_and_searches_go_on_meanwhile(catalog: 
     for thread in threads:
         thread.join()
     assert errors == []
-    gallery.refresh()
+    gallery.refresh(now=True)
     assert gallery.generation is not None
     assert gallery.generation.image_rows == 30
 
@@ -195,18 +199,19 @@ def test_while_one_caller_opens_a_generation_the_others_go_on_with_the_one_befor
     add_embeddings(catalog, unit(1, 10))
     first = build_generation(catalog, tmp_path, MODEL)
     gallery = Gallery(catalog, tmp_path)
-    gallery.refresh()
+    gallery.refresh(now=True)
     add_embeddings(catalog, unit(2, 5), first=10)
     second = build_generation(catalog, tmp_path, MODEL)
     opening, go_on = threading.Event(), threading.Event()
 
-    def slow(*arguments: Any) -> FlatIndex | None:
+    def slow(*arguments: Any) -> OpenPart | None:
         opening.set()
         assert go_on.wait(60)
-        return open_index(*arguments)
+        return open_or_restore(*arguments)
 
-    monkeypatch.setattr("index.gallery.open_index", slow)
-    opener = threading.Thread(target=gallery.refresh)
+    monkeypatch.setattr("index.gallery.open_or_restore", slow)
+    monkeypatch.setattr("index.gallery.POLL_SECONDS", 0)
+    opener = threading.Thread(target=gallery.refresh, kwargs={"now": True})
     opener.start()
     assert opening.wait(60)
     other = threading.Thread(target=gallery.refresh)
@@ -226,31 +231,18 @@ def test_a_file_that_cannot_be_used_is_not_read_for_every_request(
 ) -> None:
     add_embeddings(catalog, unit(1, 10))
     build_generation(catalog, tmp_path, MODEL)
-    path = tmp_path / "generation-1-image.faiss"
+    path = tmp_path / "1" / "image" / "vectors.npy"
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
     clock = [0.0]
     monkeypatch.setattr("index.gallery.monotonic", lambda: clock[0])
     gallery = Gallery(catalog, tmp_path)
     with pytest.raises(ArchiveError):
-        gallery.refresh()
+        gallery.refresh(now=True)
     path.write_bytes(whole)
     with pytest.raises(ArchiveError) as caught:
-        gallery.refresh()
+        gallery.refresh(now=True)
     assert caught.value.slug == "index-file-corrupt"
     clock[0] = RETRY_SECONDS
-    gallery.refresh()
+    gallery.refresh(now=True)
     assert gallery.generation is not None
-
-
-def test_the_engine_agrees_with_numpy_under_a_selector(tmp_path: Path) -> None:
-    vectors = unit(1, 200)
-    ids = np.arange(200) * 7 + 3
-    index = FlatIndex.of(ids, vectors)
-    index.write(tmp_path / "x.faiss")
-    among = ids[::13]
-    for query in unit(2, 5):
-        scores = vectors[::13].astype(float) @ query.astype(float)
-        expected = among[np.argsort(-scores)][:9]
-        hits = FlatIndex.read(tmp_path / "x.faiss").search(query, 9, np.append(among, 99999))
-        assert [study_id for study_id, _ in hits] == expected.tolist()

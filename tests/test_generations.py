@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Gallery, build_generation, live_generation, migrate
-from index.engines.old import FlatIndex
+from index.engines import FlatEngine, Place, Sample
+from index.generation_build import build_part
 from index.tables import Embedding, Generation, Patient, Study
 from model.errors import ArchiveError, EmptyIndex
 
@@ -46,7 +47,7 @@ def add_building_row(catalog: Catalog) -> None:
             Generation(
                 state="building",
                 model_fingerprint=MODEL,
-                engine="faiss-flat",
+                engine="flat",
                 dimension=16,
                 image_rows=3,
                 image_max_id=3,
@@ -66,8 +67,9 @@ def states(catalog: Catalog) -> list[str]:
         return list(session.scalars(sa.select(Generation.state).order_by(Generation.id)))
 
 
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("generation-*")}
+def parts(folder: Path) -> set[str]:
+    """``1/image`` and so on; what a build leaves behind is among them."""
+    return {str(path.relative_to(folder)) for path in folder.glob("*/*")}
 
 
 def test_a_generation_holds_both_kinds_and_goes_live(catalog: Catalog, tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_a_generation_holds_both_kinds_and_goes_live(catalog: Catalog, tmp_path:
     assert (info.image_rows, info.report_rows, info.dimension, info.recall) == (40, 30, 16, 1.0)
     assert live_generation(catalog) == info
     assert seen[-1] == (70, 70)
-    assert files(tmp_path / "g") == {"generation-1-image.faiss", "generation-1-report.faiss"}
+    assert parts(tmp_path / "g") == {"1/image", "1/report"}
 
 
 def test_without_embeddings_there_is_nothing_to_build(catalog: Catalog, tmp_path: Path) -> None:
@@ -111,19 +113,19 @@ def test_a_replaced_embedding_is_a_change(catalog: Catalog, tmp_path: Path) -> N
     assert build_generation(catalog, tmp_path, MODEL).id == 2
 
 
-def test_the_last_two_generations_keep_their_files(catalog: Catalog, tmp_path: Path) -> None:
+def test_the_last_two_generations_keep_their_parts(catalog: Catalog, tmp_path: Path) -> None:
     for number in range(4):
         add_embeddings(catalog, unit(number, 3), first=3 * number)
         build_generation(catalog, tmp_path, MODEL)
-    assert states(catalog) == ["retired", "retired", "retired", "live"]
-    assert files(tmp_path) == {"generation-3-image.faiss", "generation-4-image.faiss"}
+    assert states(catalog) == ["removed", "removed", "retired", "live"]
+    assert parts(tmp_path) == {"3/image", "4/image"}
 
 
 @pytest.mark.parametrize(("damage", "slug"), [("remove", "index-file-missing"), ("cut", "index-file-corrupt")])
 def test_a_damaged_file_is_named_and_built_again(catalog: Catalog, tmp_path: Path, damage: str, slug: str) -> None:
     add_embeddings(catalog, unit(1, 5))
     first = build_generation(catalog, tmp_path, MODEL)
-    path = tmp_path / "generation-1-image.faiss"
+    path = tmp_path / "1" / "image" / "vectors.npy"
     if damage == "remove":
         path.unlink()
         delete_newest_embedding(catalog)  # with all rows there it would be made again by itself
@@ -131,10 +133,10 @@ def test_a_damaged_file_is_named_and_built_again(catalog: Catalog, tmp_path: Pat
         path.write_bytes(path.read_bytes()[:-7])
     gallery = Gallery(catalog, tmp_path)
     with pytest.raises(ArchiveError, match="alta index build") as caught:
-        gallery.refresh()
+        gallery.refresh(now=True)
     assert caught.value.slug == slug
     assert build_generation(catalog, tmp_path, MODEL).id == first.id + 1
-    gallery.refresh()
+    gallery.refresh(now=True)
     assert len(gallery.search("image", unit(1, 1)[0], 4)) == 4
 
 
@@ -145,10 +147,10 @@ def test_a_host_without_the_files_makes_them_again(catalog: Catalog, tmp_path: P
     add_embeddings(catalog, unit(3, 5), first=5)  # newer rows, of no generation yet
     elsewhere = tmp_path / "elsewhere"
     gallery = Gallery(catalog, elsewhere)
-    gallery.refresh()
+    gallery.refresh(now=True)
     assert gallery.generation == info
-    assert len(gallery.search("image", unit(1, 1)[0], 10)) == 5
-    assert files(elsewhere) == files(tmp_path / "here")
+    assert len(gallery.search("image", unit(1, 1)[0], 20)) == 10
+    assert parts(elsewhere) == parts(tmp_path / "here")
 
 
 def test_a_build_reads_the_rows_of_one_moment(catalog: Catalog, tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_a_build_reads_the_rows_of_one_moment(catalog: Catalog, tmp_path: Path) 
     counted: list[str] = []
 
     def add_more(*event: Any) -> None:
-        if "count(" in event[2] and "max(" not in event[2] and not counted:
+        if "count(" in event[2] and not counted:
             counted.append(event[2])
             add_embeddings(other, unit(2, 3), first=5)
 
@@ -196,13 +198,15 @@ def test_a_build_that_another_took_for_dead_does_not_go_live(
 ) -> None:
     add_embeddings(catalog, unit(1, 3))
 
-    def take_for_dead(_folder: Path) -> None:
+    def taken_for_dead(*arguments: Any) -> Any:
         with catalog.write() as session:
             session.execute(sa.update(Generation).values(state="failed"))
+        return build_part(*arguments)
 
-    monkeypatch.setattr("index.generations.sync_folder", take_for_dead)
-    with pytest.raises(ArchiveError):
+    monkeypatch.setattr("index.generations.build_part", taken_for_dead)
+    with pytest.raises(ArchiveError) as caught:
         build_generation(catalog, tmp_path, MODEL)
+    assert caught.value.slug == "generation-changed"
     assert states(catalog) == ["failed"]
 
 
@@ -212,15 +216,18 @@ def test_a_build_that_fails_its_check_leaves_the_live_generation(
     add_embeddings(catalog, unit(1, 30))
     first = build_generation(catalog, tmp_path, MODEL)
     add_embeddings(catalog, unit(2, 30), first=30)
-    right = FlatIndex.of
-    # A wrong file: every vector under its neighbour's id.
-    monkeypatch.setattr(FlatIndex, "of", lambda ids, vectors: right(ids, np.roll(vectors, 1, axis=0)))
+    build = FlatEngine.build
+
+    def shifted(self: FlatEngine, place: Place, ids: np.ndarray, vectors: np.ndarray, sample: Sample) -> Any:
+        return build(self, place, ids, np.roll(vectors, 1, axis=0), sample)  # every vector under its neighbour's id
+
+    monkeypatch.setattr(FlatEngine, "build", shifted)
     with pytest.raises(ArchiveError) as caught:
         build_generation(catalog, tmp_path, MODEL)
     assert caught.value.slug == "build-check-failed"
     assert states(catalog) == ["live", "failed"]
     assert live_generation(catalog) == first
-    assert files(tmp_path) == {"generation-1-image.faiss"}
+    assert parts(tmp_path) == {"1/image"}
 
 
 def test_vectors_that_cannot_be_searched_are_refused(catalog: Catalog, tmp_path: Path) -> None:
@@ -233,10 +240,10 @@ def test_vectors_that_cannot_be_searched_are_refused(catalog: Catalog, tmp_path:
 def test_a_build_that_died_is_cleared_away(catalog: Catalog, tmp_path: Path) -> None:
     add_embeddings(catalog, unit(1, 3))
     add_building_row(catalog)
-    (tmp_path / "generation-1-image.partial").write_bytes(b"half")
+    (tmp_path / "1" / "image.partial").mkdir(parents=True)
     build_generation(catalog, tmp_path, MODEL)
     assert states(catalog) == ["failed", "live"]
-    assert files(tmp_path) == {"generation-2-image.faiss"}
+    assert parts(tmp_path) == {"2/image"}
 
 
 def test_many_equal_vectors_pass_the_check(catalog: Catalog, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from index import StudyRecord
+from index import Snapshot, StudyRecord
 from service.schemas import Study
 from tests.service_samples import A1, A2, B1, C1, FILMS, REPORTS, Film, form, jpeg, png, serve, settings_for
 
@@ -156,14 +156,15 @@ def test_a_study_used_as_prior_is_no_hit(client: TestClient) -> None:
 def test_the_generation_named_is_the_one_the_hits_came_from(archive_folder: Path, monkeypatch) -> None:
     with serve(settings_for(archive_folder)) as client:
         gallery = client.app.state.resources.gallery
-        answer = gallery.search_with_generation
+        answer = Snapshot.search
 
-        def overtaken(*args):
-            generation, hits = answer(*args)
-            return replace(generation, id=77), hits
+        def overtaken(snapshot, *args):
+            monkeypatch.setattr(gallery, "_snapshot", replace(snapshot, info=replace(snapshot.info, id=77)))
+            return answer(snapshot, *args)
 
-        monkeypatch.setattr(gallery, "search_with_generation", overtaken)
-        assert client.post("/v1/search/text-to-image", json={"text": "a"}).json()["generation"] == 77
+        monkeypatch.setattr(Snapshot, "search", overtaken)
+        reply = client.post("/v1/search/text-to-image", json={"text": "a"}).json()
+        assert (reply["generation"], gallery.generation.id) == (1, 77)
 
 
 def test_an_image_url_is_a_url_whatever_the_uid() -> None:

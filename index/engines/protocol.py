@@ -75,8 +75,15 @@ class VectorIndex(Protocol):
 class Engine(Protocol):
     """Makes, opens and removes indexes."""
 
-    name: str  # as stored beside a generation: lower case
-    local: bool  # True: files in ``place.folder``, which every host has of its own; False: kept where all reach it
+    @property
+    def name(self) -> str:
+        """As stored beside a generation: lower case."""
+        ...
+
+    @property
+    def local(self) -> bool:
+        """True: files in ``place.folder``, each host may have its own; False: kept where all hosts reach it."""
+        ...
 
     def build(self, place: Place, ids: np.ndarray, vectors: np.ndarray, sample: Sample) -> Mapping[str, Any]:
         """Make the index of a place, replacing what is there. Returns the settings chosen, fit for JSON.

@@ -58,15 +58,31 @@ def upgrade() -> None:
         generation.add_column(sa.Column("model_path", sa.Text(), nullable=True))
         generation.add_column(sa.Column("settings", sa.Text(), nullable=False, server_default="{}"))
         generation.add_column(sa.Column("removal_max_id", sa.Integer(), nullable=False, server_default="0"))
+        for name in ("image_file", "image_sha256", "report_file", "report_sha256"):
+            generation.drop_column(name)
     with op.batch_alter_table("generation") as generation:  # the defaults were for the rows that were there
         generation.alter_column("settings", server_default=None)
         generation.alter_column("removal_max_id", server_default=None)
+    _retire_generations("An older version built it. Run `alta index build`.")
+    op.drop_index("ix_embedding_model_fingerprint_kind", table_name="embedding")
+    op.create_index(op.f("ix_embedding_model_fingerprint_kind_id"), "embedding", ["model_fingerprint", "kind", "id"])
+    op.drop_index(op.f("ix_study_study_date"), table_name="study")
+    filters = ["study_date", "modality", "patient_sex", "patient_age"]
+    op.create_index(op.f("ix_study_study_date_modality_patient_sex_patient_age"), "study", filters)
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_study_study_date_modality_patient_sex_patient_age"), table_name="study")
+    op.create_index(op.f("ix_study_study_date"), "study", ["study_date"])
+    op.drop_index(op.f("ix_embedding_model_fingerprint_kind_id"), table_name="embedding")
+    op.create_index("ix_embedding_model_fingerprint_kind", "embedding", ["model_fingerprint", "kind"])
+    _retire_generations("A newer version built it. Run `alta index build`.")
     with op.batch_alter_table("generation") as generation:
         for name in ("removal_max_id", "settings", "model_path"):
             generation.drop_column(name)
+        for kind in ("image", "report"):
+            generation.add_column(sa.Column(f"{kind}_file", sa.Text(), nullable=True))
+            generation.add_column(sa.Column(f"{kind}_sha256", sa.String(length=64), nullable=True))
     # The older schema knows neither: a withdrawn report has no text, and a file that is a report is no image.
     op.execute("DELETE FROM report WHERE status = 'withdrawn'")
     op.execute("DELETE FROM instance WHERE status = 'report'")
@@ -80,3 +96,9 @@ def downgrade() -> None:
         instance.drop_column("patient_key")
     for name in ("embedding_removal", "backup", "forgotten_patient", "setting"):
         op.drop_table(name)
+
+
+def _retire_generations(detail: str) -> None:
+    """The two versions keep their indexes in different forms; embeddings stay, so one build brings it back."""
+    update = sa.text("UPDATE generation SET state = 'removed', detail = :detail WHERE state <> 'failed'")
+    op.execute(update.bindparams(detail=detail))

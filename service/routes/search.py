@@ -83,11 +83,11 @@ def _search(
     warnings: list[Notice],
 ) -> SearchReply:
     fingerprint = resources.inference.encoder.fingerprint
-    resources.refresh_gallery()
-    generation, hits = resources.gallery.search_with_generation(kind, vector, top_k, filters, fingerprint)
+    snapshot = resources.searched()
+    hits = snapshot.search(kind, vector, top_k, filters, fingerprint)
     return SearchReply(
         model_fingerprint=fingerprint,
-        generation=generation.id,
+        generation=snapshot.info.id,
         hits=[Hit.of(hit) for hit in hits],
         warnings=warnings,
     )

@@ -1,0 +1,63 @@
+"""Studies of a search's hits, in two plain queries: it is done for every request."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from .slots import UNKNOWN
+from .studies import ReportRecord, StudyRecord
+from .tables import ACCEPTED, MATCHED, Instance, Patient, Report, Study
+
+__all__ = ["read_records"]
+
+_IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
+
+_STUDIES = (
+    sa.select(
+        Study.id,
+        Study.study_instance_uid,
+        Study.accession_number,
+        Study.study_date,
+        Study.modality,
+        Study.patient_sex,
+        Study.patient_age,
+        Study.description,
+        Patient.key,
+        Report.text,
+        Report.indication,
+        Report.comparison,
+        Report.findings,
+        Report.impression,
+    )
+    .join(Patient, Patient.id == Study.patient_id)
+    .outerjoin(Report, sa.and_(Report.study_id == Study.id, Report.status == MATCHED))
+    .where(Study.id.in_(_IDS))
+)
+_VIEWS = sa.select(Instance.study_id, Instance.view_position, Instance.view).where(
+    Instance.study_id.in_(_IDS), Instance.status == ACCEPTED
+)
+
+
+def read_records(connection: sa.Connection, study_ids: Sequence[int]) -> dict[int, StudyRecord]:
+    """Records by study row id; ids that no longer exist are absent."""
+    if not study_ids:
+        return {}
+    views: dict[int | None, set[str]] = {}
+    for study_id, position, group in connection.execute(_VIEWS, {"ids": study_ids}):
+        views.setdefault(study_id, set()).add(position or group or UNKNOWN)
+    records = {}
+    for row in connection.execute(_STUDIES, {"ids": study_ids}):
+        study_id, uid, accession, day, modality, sex, age, description, patient, text, *sections = row
+        records[study_id] = StudyRecord(
+            study_instance_uid=uid,
+            accession_number=accession,
+            study_date=day,
+            modality=modality,
+            views=tuple(sorted(views.get(study_id, ()))),
+            sex=sex,
+            age=age,
+            description=description,
+            report=None if text is None else ReportRecord(text, *sections),
+            patient_key=patient,
+        )
+    return records

@@ -16,6 +16,11 @@ from .tables import MATCHED, REFUSED, WITHDRAWN, Report, Study
 __all__ = ["OUTDATED", "ReportOutcome", "take_reports"]
 
 OUTDATED: Final = "outdated"
+# A row's own detail names files of ours, which are not the sender's business.
+_SAID: Final = {
+    "duplicate-report": "The study has the same report under another number.",
+    "conflicting-report": "The study has another report.",
+}
 
 
 @dataclass(frozen=True)
@@ -56,4 +61,5 @@ def _outcome(report: ReportText, row: Report, study_instance_uid: str | None) ->
     if not holds or row.reason == "superseded":
         return ReportOutcome(report.source, OUTDATED, "outdated", "The archive holds a newer version of the report.")
     study = study_instance_uid if row.status == MATCHED else None
-    return ReportOutcome(report.source, row.status, row.reason, row.detail, study)
+    detail = None if row.status == WITHDRAWN else _SAID.get(row.reason or "", row.detail)
+    return ReportOutcome(report.source, row.status, row.reason, detail, study)

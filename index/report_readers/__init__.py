@@ -15,7 +15,7 @@ from model.image import read_dicom
 from ..dicom import Refusal
 from ..reports import ReportText, read_report_table, read_text
 from .diagnostic_report import read_fhir, reports_of_resource
-from .hl7_text import ENVELOPE, Hl7Message, parse_message
+from .hl7_text import ENVELOPE, Hl7Message, parse_message, split_messages
 from .oru import read_hl7, reports_of_message
 from .structured_report import is_structured_report, report_of_dataset
 
@@ -29,6 +29,7 @@ __all__ = [
     "report_of_dataset",
     "reports_of_message",
     "reports_of_resource",
+    "split_messages",
 ]
 
 MAX_FILE_BYTES: Final = 512 * 2**20

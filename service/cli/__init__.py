@@ -14,6 +14,7 @@ from .archive import archive, db, embed, ingest
 from .console import console
 from .data import data
 from .door_dicomweb import dicomweb as dicomweb
+from .door_hl7 import hl7 as hl7
 from .doors import pull, receive
 from .encoders import adapters, import_published
 from .evaluation import evaluate

@@ -13,6 +13,7 @@ from model.errors import AltaError
 from .archive import archive, db, embed, ingest
 from .console import console
 from .data import data
+from .door_dicom import dicom as dicom
 from .door_dicomweb import dicomweb as dicomweb
 from .door_hl7 import hl7 as hl7
 from .doors import pull, receive

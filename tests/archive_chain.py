@@ -74,7 +74,7 @@ def run_chain(url: str, material: Path, home: Path, workers: int, tell: "Tell") 
     ingest_folder(catalog, material / "archive", material / "reports.csv", workers=workers)
     for again in ("", " again"):
         tell(f"embed{again}")
-        embed_pending(catalog, encoder, batch_size=4, workers=max(workers, 1))
+        embed_pending(catalog, encoder, batch_size=4, workers=workers)
         tell(f"build{again}")
         with _telling_of_the_switch(tell, again):
             build_generation(catalog, generations, encoder.fingerprint)

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 SEED = int(os.environ.get("ALTA_TEST_SEED", "0"))
 KILLS_IN_A_LIFE = 4
 NewUrl = Callable[[], str]
+Rows = dict[str, list[tuple[object, ...]]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Chains:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._output, selectors.EVENT_READ)
         self._unread = b""
-        self._material = material
+        self.material = material
+        self.unbroken: dict[tuple[str, int], tuple[Run, Rows]] = {}
         assert self._line() == "ready"
 
     def close(self) -> None:
@@ -68,7 +71,7 @@ class Chains:
     def run(self, url: str, home: Path, workers: int = 0, kill_at: str | None = None, after: float = 0.0) -> Run:
         """One run; killed ``after`` seconds in the stage ``kill_at``, unless it never comes there."""
         home.mkdir(exist_ok=True)
-        self._input.write(f"{url} {self._material} {home} {workers}\n".encode())
+        self._input.write(f"{url} {self.material} {home} {workers}\n".encode())
         process, deadline = 0, None
         stages: list[str] = []
         times: list[float] = []
@@ -115,6 +118,14 @@ def chains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chains]:
     found.close()
 
 
+@pytest.fixture(scope="module")
+def others(chains: Chains) -> Iterator[Chains]:
+    """Runs on the same material at the same time."""
+    found = Chains(chains.material)
+    yield found
+    found.close()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewUrl]:
     """Makes empty, migrated catalogs."""
@@ -150,7 +161,7 @@ def opened(url: str) -> Iterator[Catalog]:
     catalog.close()
 
 
-def rows(url: str, home: Path) -> dict[str, list[tuple[object, ...]]]:
+def rows(url: str, home: Path) -> Rows:
     """All that the archive holds but row ids, times and pseudonyms, which no two archives share."""
     with opened(url) as catalog, catalog.session() as session:
 
@@ -215,18 +226,36 @@ def assert_no_leftovers(url: str, home: Path) -> None:
     assert [path for path in files if path.parts[:2] == ("received", "waiting") and len(path.parts) > 2] == []
 
 
-def kill_and_finish(chains: Chains, new_url: NewUrl, folder: Path, rounds: int, workers: int) -> Counter[str]:
-    """Kills the chain ``rounds`` times in archive after archive and compares each, once it is done. Returns in which
-    stages the kills fell."""
-    unbroken_url, unbroken_home = new_url(), folder / "unbroken"
-    unbroken = chains.run(unbroken_url, unbroken_home, workers)
+def run_unbroken(chains: Chains, new_url: NewUrl, folder: Path, workers: int) -> tuple[Run, Rows]:
+    """A run without faults, and what the archive then holds: once for each database."""
+    url, home = new_url(), folder / "unbroken"
+    key = url.partition(":")[0], workers
+    if key in chains.unbroken:
+        return chains.unbroken[key]
+    unbroken = chains.run(url, home, workers)
     assert unbroken.status == 0
     assert unbroken.stages == STAGES
     # Once more, as those that were killed are: a copy of an image that was replaced meanwhile conflicts with it now.
-    assert chains.run(unbroken_url, unbroken_home, workers).status == 0
-    expected = rows(unbroken_url, unbroken_home)
-    assert_searchable(unbroken_url, unbroken_home)
-    assert_no_leftovers(unbroken_url, unbroken_home)
+    assert chains.run(url, home, workers).status == 0
+    expected = rows(url, home)
+    assert len(expected["studies"]) == len({row[0] for row in expected["studies"]}) > 40
+    assert_as_expected(expected, url, home, "unbroken")
+    chains.unbroken[key] = unbroken, expected
+    return unbroken, expected
+
+
+def assert_as_expected(expected: Rows, url: str, home: Path, about: str) -> None:
+    found = rows(url, home)
+    for what, wanted in expected.items():
+        assert found[what] == wanted, f"{what}, {about}"
+    assert_searchable(url, home)
+    assert_no_leftovers(url, home)
+
+
+def kill_and_finish(chains: Chains, new_url: NewUrl, folder: Path, rounds: int, workers: int) -> Counter[str]:
+    """Kills the chain ``rounds`` times in archive after archive and compares each, once it is done. Returns in which
+    stages the kills fell."""
+    unbroken, expected = run_unbroken(chains, new_url, folder, workers)
     chance = random.Random(SEED)
     fell: Counter[str] = Counter()
     life = 0
@@ -242,13 +271,7 @@ def kill_and_finish(chains: Chains, new_url: NewUrl, folder: Path, rounds: int, 
             fell[run.stages[-1]] += 1
         last = chains.run(url, home, workers)
         assert last.status == 0
-        found = rows(url, home)
-        for what, wanted in expected.items():
-            assert found[what] == wanted, f"{what}, seed {SEED}, life {life}"
-        assert_searchable(url, home)
-        assert_no_leftovers(url, home)
-        assert chains.run(url, home, workers).status == 0
-        assert rows(url, home) == found
+        assert_as_expected(expected, url, home, f"seed {SEED}, life {life}")
     return fell
 
 
@@ -257,6 +280,47 @@ def test_killed_anywhere_the_archive_ends_as_in_an_unbroken_run(
 ) -> None:
     fell = kill_and_finish(chains, new_url, tmp_path, rounds=5, workers=0)
     assert len(fell) > 1
+
+
+def run_two(chains: Chains, others: Chains, url: str, home: Path, kill_at: str | None, after: float) -> list[Run]:
+    home.mkdir()
+    with ThreadPoolExecutor(2) as both:
+        first = both.submit(chains.run, url, home, 0, kill_at, after)
+        second = both.submit(others.run, url, home)
+        return [first.result(), second.result()]
+
+
+def test_two_processes_that_do_everything_at_once_do_it_once(
+    chains: Chains, others: Chains, new_url: NewUrl, tmp_path: Path
+) -> None:
+    _, expected = run_unbroken(chains, new_url, tmp_path, workers=0)
+    url, home = new_url(), tmp_path / "two"
+    assert [run.status for run in run_two(chains, others, url, home, None, 0.0)] == [0, 0]
+    assert chains.run(url, home).status == 0  # what one replaced while the other embedded it
+    assert_as_expected(expected, url, home, "two at once")
+
+
+@pytest.mark.slow
+def test_one_of_two_that_is_killed_costs_the_other_nothing(
+    chains: Chains, others: Chains, new_url: NewUrl, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unbroken, expected = run_unbroken(chains, new_url, tmp_path, workers=0)
+    chance = random.Random(SEED + 1)
+    fell: Counter[str] = Counter()
+    for number in range(25):
+        url, home = new_url(), tmp_path / f"two{number}"
+        stage = chance.choice(STAGES)
+        after = chance.uniform(0, 2 * unbroken.seconds[stage])  # two share the machine
+        killed, other = run_two(chains, others, url, home, stage, after)
+        assert other.status == 0
+        if killed.status:
+            assert killed.status == -signal.SIGKILL
+            fell[killed.stages[-1]] += 1
+        assert chains.run(url, home).status == 0
+        assert_as_expected(expected, url, home, f"seed {SEED}, pair {number}")
+    with capsys.disabled():
+        print(f"\n25 pairs of seed {SEED}, one of them killed in " + ", ".join(f"{s} {fell[s]}" for s in STAGES))
+    assert len(fell) > 5
 
 
 @pytest.mark.slow

@@ -168,7 +168,13 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "wrong-media-type": ProblemType(
         415,
         "Not the media type expected",
-        'STOW-RS takes `multipart/related; type="application/dicom"` (PS3.18 10.5), one DICOM file a part.',
+        'STOW-RS takes `multipart/related; type="application/dicom"` (PS3.18 10.5), one DICOM file a part; reports are'
+        " `application/fhir+json`.",
+    ),
+    "bad-fhir": ProblemType(
+        422,
+        "No FHIR reports",
+        "The body is a DiagnosticReport of FHIR R4, or a Bundle with at least one and at most 1000 of them.",
     ),
     "bad-multipart": ProblemType(
         400,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 import index
 from index import Filters, ReportRecord, StudyRecord
+from index.report_intake import ReportOutcome
 
 from .errors import RequestError
 
@@ -27,6 +28,8 @@ __all__ = [
     "Query",
     "QueryFile",
     "Report",
+    "ReportReply",
+    "ReportsReply",
     "SearchFilters",
     "SearchReply",
     "Sex",
@@ -321,6 +324,33 @@ class ZeroShotReply(BaseModel):
     findings: list[PairScore] = Field(description="For prompts and the built-in findings.")
     labels: list[LabelScore] = Field(description="For labels, in the order sent.")
     warnings: list[Notice]
+
+
+class ReportReply(BaseModel):
+    """What became of one report that was sent."""
+
+    entry: int = Field(description="Position in the Bundle, from 1; 1 for a report by itself.")
+    status: Literal["matched", "unmatched", "withdrawn", "outdated", "refused"] = Field(
+        description="`unmatched`: waits for its study. `outdated`: the archive holds a newer version; nothing changed."
+    )
+    reason: str | None = Field(description="Stable name, where there is something to say.", examples=["empty-report"])
+    detail: str | None
+    study_instance_uid: str | None = Field(description="The study it is matched to.")
+
+    @classmethod
+    def of(cls, outcome: ReportOutcome) -> Self:
+        number = outcome.source.rpartition("#")[2]
+        return cls(
+            entry=int(number) if number.isdecimal() else 1,
+            status=outcome.status,  # type: ignore[arg-type]
+            reason=outcome.reason,
+            detail=outcome.detail,
+            study_instance_uid=outcome.study_instance_uid,
+        )
+
+
+class ReportsReply(BaseModel):
+    reports: list[ReportReply] = Field(description="One for each DiagnosticReport, in their order.")
 
 
 class Provenance(BaseModel):

@@ -230,6 +230,7 @@ def test_every_call_documents_its_problems_and_an_example_where_it_takes_json() 
         "/v1/studies/{study_instance_uid}/image",
         "/dicomweb/studies",
         "/dicomweb/studies/{study_instance_uid}",
+        "/v1/reports/fhir",
         "/v1/model",
         "/livez",
         "/readyz",

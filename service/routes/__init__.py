@@ -1,7 +1,15 @@
 """HTTP routes: parse, one call, shape the reply."""
 
-from . import dicomweb, documents, health, search, studies, zero_shot
+from . import dicomweb, documents, health, reports, search, studies, zero_shot
 
 __all__ = ["ROUTERS"]
 
-ROUTERS = (search.router, zero_shot.router, studies.router, dicomweb.router, health.router, documents.router)
+ROUTERS = (
+    search.router,
+    zero_shot.router,
+    studies.router,
+    dicomweb.router,
+    reports.router,
+    health.router,
+    documents.router,
+)

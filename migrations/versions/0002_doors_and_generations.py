@@ -11,6 +11,9 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+# A table that is copied to be altered would forget that its ids are never used twice.
+COUNTED = {"sqlite_autoincrement": True}
+
 
 def upgrade() -> None:
     op.create_table(
@@ -54,13 +57,13 @@ def upgrade() -> None:
     op.add_column("report", sa.Column("numbering", sa.String(length=64), nullable=True))
     op.add_column("report", sa.Column("stage", sa.String(length=16), nullable=True))
     op.add_column("report", sa.Column("issued_at", sa.DateTime(timezone=True), nullable=True))
-    with op.batch_alter_table("generation") as generation:
+    with op.batch_alter_table("generation", table_kwargs=COUNTED) as generation:
         generation.add_column(sa.Column("model_path", sa.Text(), nullable=True))
         generation.add_column(sa.Column("settings", sa.Text(), nullable=False, server_default="{}"))
         generation.add_column(sa.Column("removal_max_id", sa.Integer(), nullable=False, server_default="0"))
         for name in ("image_file", "image_sha256", "report_file", "report_sha256"):
             generation.drop_column(name)
-    with op.batch_alter_table("generation") as generation:  # the defaults were for the rows that were there
+    with op.batch_alter_table("generation", table_kwargs=COUNTED) as generation:  # the defaults were for the rows that were there
         generation.alter_column("settings", server_default=None)
         generation.alter_column("removal_max_id", server_default=None)
     _retire_generations("An older version built it. Run `alta index build`.")
@@ -77,7 +80,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_embedding_model_fingerprint_kind_id"), table_name="embedding")
     op.create_index("ix_embedding_model_fingerprint_kind", "embedding", ["model_fingerprint", "kind"])
     _retire_generations("A newer version built it. Run `alta index build`.")
-    with op.batch_alter_table("generation") as generation:
+    with op.batch_alter_table("generation", table_kwargs=COUNTED) as generation:
         for name in ("removal_max_id", "settings", "model_path"):
             generation.drop_column(name)
         for kind in ("image", "report"):

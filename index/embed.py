@@ -53,14 +53,23 @@ class EmbedSummary:
     encoding_s: float = 0.0
     writing_s: float = 0.0
 
+    def add(self, other: "EmbedSummary") -> None:
+        """Count what another run did as well."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
     @property
     def done(self) -> int:
         return self.images + self.reports + self.failed.total()
 
     @property
+    def seconds(self) -> float:
+        return self.waiting_s + self.encoding_s + self.writing_s
+
+    @property
     def bound_by(self) -> str:
-        """decoding, encoding or writing: what more or faster hardware would have to do."""
-        spent = {"decoding": self.waiting_s, "encoding": self.encoding_s, "writing": self.writing_s}
+        """What would have to be faster: decoding, encoding or writing."""
+        spent = {"encoding": self.encoding_s, "decoding": self.waiting_s, "writing": self.writing_s}
         return max(spent, key=spent.__getitem__)
 
 

@@ -6,6 +6,7 @@ whole look now and then.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 from typing import Final
@@ -16,8 +17,7 @@ from model.encoder import StudyEncoder
 
 from .catalog import Catalog
 from .embed import EmbedSummary, embed_pending
-from .pending import EVERYTHING, Part
-from .progress import Progress
+from .pending import EVERYTHING, PASSING_REASONS, Part
 from .tables import EmbeddingRemoval, Instance, Report, Study
 
 __all__ = ["embed_as_it_comes"]
@@ -45,32 +45,36 @@ def embed_as_it_comes(
     *,
     batch_size: int = 32,
     workers: int | None = None,
-    progress: Progress | None = None,
-    summary: EmbedSummary | None = None,
+    tell: Callable[[EmbedSummary], None] | None = None,
 ) -> EmbedSummary:
     """``embed_pending`` again and again until ``stop`` is set; the batch under way is then finished.
 
-    What failed for a reason that may pass is tried again with every whole look, once a minute.
+    What failed for a reason that may pass is tried again with every whole look, once a minute, and counted
+    once. ``tell`` hears the sum so far whenever something was embedded.
     """
-    summary = EmbedSummary() if summary is None else summary
+    summary = EmbedSummary()
     mark: _Mark | None = None
     next_look = 0.0
     while not stop.is_set():
         newest = _newest(catalog)
         part = EVERYTHING if mark is None or time.monotonic() >= next_look else _arrived(catalog, mark, newest)
         if part is not None:
-            start = time.monotonic()
+            start, before = time.monotonic(), summary.images + summary.reports
+            if part is EVERYTHING:
+                for reason in PASSING_REASONS:
+                    summary.failed.pop(reason, None)
             embed_pending(
                 catalog,
                 encoder,
                 batch_size=batch_size,
                 workers=workers,
-                progress=progress,
                 part=part,
                 stop=stop,
                 summary=summary,
             )
             now = time.monotonic()
+            if tell and summary.images + summary.reports > before:
+                tell(summary)
             if part is EVERYTHING:
                 next_look = now + max(WHOLE_LOOK_S, PATIENCE * (now - start))
         mark = newest

@@ -4,6 +4,7 @@ A study's images and its report are due when no embedding of the model carries t
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,19 @@ from .slots import SLOTS
 from .studies import histories, slot_instances
 from .tables import IMAGE, KINDS, MATCHED, Embedding, EmbeddingFailure, Patient, Report, Study
 
-__all__ = ["EVERYTHING", "ImageFile", "Part", "Task", "Walk", "current_sources", "forget_failures", "pending_counts"]
+__all__ = [
+    "EVERYTHING",
+    "PASSING_REASONS",
+    "ImageFile",
+    "Part",
+    "Task",
+    "Walk",
+    "a_pending_file",
+    "current_sources",
+    "forget_failures",
+    "pending_counts",
+    "pending_patients",
+]
 
 # What may be the machine's fault, such as a disk that is not mounted, is tried again in every run.
 PASSING_REASONS: Final = ("file-missing", "unreadable", *LOST)
@@ -70,6 +83,27 @@ def pending_counts(catalog: Catalog, fingerprint: str, part: Part = EVERYTHING) 
             or 0
             for kind in KINDS
         }
+
+
+def pending_patients(catalog: Catalog, fingerprint: str) -> list[tuple[int, int]]:
+    """(patient row, embeddings that its studies need), in the order of the rows."""
+    counts: Counter[int] = Counter()
+    with catalog.session() as session:
+        for kind in KINDS:
+            query = _pending(kind, fingerprint).with_only_columns(Study.patient_id, sa.func.count())
+            for patient, count in session.execute(query.group_by(Study.patient_id)):
+                counts[patient] += count
+    return sorted(counts.items())
+
+
+def a_pending_file(catalog: Catalog, fingerprint: str) -> Path | None:
+    """An image that is still to be read and is there, or None."""
+    for batch in Walk(catalog, IMAGE, fingerprint, size=32):
+        for task in batch:
+            for file in task.files.values():
+                if file.path.exists():
+                    return file.path
+    return None
 
 
 class Walk:

@@ -10,13 +10,13 @@ from rich.markup import escape
 
 from model.errors import AltaError
 
-from .archive import archive, db, embed, ingest
+from .archive import archive, db, ingest
 from .console import console
 from .data import data
-from .door_dicom import dicom as dicom
 from .door_dicomweb import dicomweb as dicomweb
 from .door_hl7 import hl7 as hl7
 from .doors import pull, receive
+from .embed import embed
 from .encoders import adapters, import_published
 from .evaluation import evaluate
 from .index import index

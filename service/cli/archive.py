@@ -1,4 +1,4 @@
-"""``alta ingest``, ``embed``, ``archive`` and ``db``: files to rows, rows to embeddings."""
+"""``alta ingest``, ``archive`` and ``db``: files to rows, and what the rows say."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from .dry_run import preview_sources
 from .settings import archive_settings, shown_database
 from .summary import show_summary
 
-__all__ = ["archive", "db", "embed", "ingest"]
+__all__ = ["archive", "db", "ingest"]
 
 archive = typer.Typer(no_args_is_help=True, help="What the archive holds and what it refused.")
 db = typer.Typer(no_args_is_help=True, help="The database schema.")
@@ -59,27 +59,6 @@ def ingest(
         with progress_bar("ingesting") as progress:
             summary = take_in(catalog, source, reports=given, progress=progress, retry_refused=retry_refused)
         show_summary(summary, f"{path} -> {shown_database(settings)}")
-    catalog.close()
-
-
-def embed(
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try studies again that failed before.")] = False,
-) -> None:
-    """Embed every study and report that has no current embedding. Kill it at any time; it goes on where it was."""
-    from index import embed_pending, open_catalog
-    from model.alta_encoder import load_encoder
-
-    settings = archive_settings()
-    catalog = open_catalog(settings.catalog_url)
-    encoder = load_encoder(settings.model_path, settings.device, settings.dtype)
-    with progress_bar("embedding") as progress:
-        summary = embed_pending(catalog, encoder, batch_size=batch_size, retry_failed=retry_failed, progress=progress)
-    console.print(f"Embedded {summary.images} studies and {summary.reports} reports.")
-    if summary.failed:
-        reasons = ", ".join(f"{slug} {count}" for slug, count in summary.failed.most_common())
-        console.print(f"[yellow]Failed: {reasons}.[/yellow] Mend the cause, then: alta embed --retry-failed")
-    console.print("Next: alta index build")
     catalog.close()
 
 

@@ -2,33 +2,54 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 __all__ = ["console", "progress_bar", "staged_progress"]
 
 console = Console(highlight=False)
 
 
+class Report(Protocol):
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
 @contextmanager
-def staged_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars that appear as their stage begins: ``report(stage, done, total)``."""
+def staged_progress() -> Iterator[Report]:
+    """Bars that appear as their stage begins: ``report(stage, done, total)``, with a note behind the bar if wanted."""
     columns: tuple[Any, ...] = (
         TextColumn("{task.description:<12}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        _Rate(),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
         tasks: dict[str, Any] = {}
 
-        def report(stage: str, done: int, total: int) -> None:
+        def report(stage: str, done: int, total: int, note: str = "") -> None:
             if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = progress.add_task(stage, total=total, note=note)
+            progress.update(tasks[stage], completed=done, total=total, note=note)
 
         yield report
 

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 import index.generations
-from index import Gallery, GenerationInfo, build_generation, embed_pending, ingest_folder, open_catalog
-from index.ingest import ingest_received
+from index import Gallery, GenerationInfo, build_generation, embed_pending, ingest_folder, ingest_received, open_catalog
 from index.received import ReceivedStore
 
 from .conftest import chest_dataset
@@ -113,8 +112,7 @@ class Tell:
 @contextmanager
 def _telling_of_the_switch(tell: Tell, again: str) -> Iterator[None]:
     """The one transaction that makes a generation live is too short to be met by chance."""
-    name = "activate" if hasattr(index.generations, "activate") else "_activate"
-    real = getattr(index.generations, name)
+    real = index.generations.activate
 
     def activate(*arguments: Any) -> GenerationInfo:
         tell(f"switch{again}")
@@ -122,11 +120,11 @@ def _telling_of_the_switch(tell: Tell, again: str) -> Iterator[None]:
         tell(f"switched{again}")
         return found
 
-    setattr(index.generations, name, activate)
+    index.generations.activate = activate
     try:
         yield
     finally:
-        setattr(index.generations, name, real)
+        index.generations.activate = real
 
 
 def _serve() -> None:

@@ -20,6 +20,7 @@ from .embed import embed
 from .encoders import adapters, import_published
 from .evaluation import evaluate
 from .index import index
+from .reports import reports as reports
 from .serving import demo, serve
 from .training import simulate, train
 

@@ -27,7 +27,7 @@ def ingest(
     ],
     reports: Annotated[
         Path | None,
-        typer.Option(help="Reports by accession number or study UID: CSV, JSON Lines or a folder of texts."),
+        typer.Option(help="Reports: a file or folder of CSV, JSON Lines, texts, HL7 v2, FHIR, structured reports."),
     ] = None,
     retry_refused: Annotated[
         bool, typer.Option("--retry-refused", help="Examine refused files again, after a decoder was mended.")

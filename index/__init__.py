@@ -7,6 +7,7 @@ answers.
 
 from .catalog import Catalog, migrate, open_catalog
 from .decoder_pool import DecoderPool
+from .delta import count_since
 from .dicom import InstanceFacts, Refusal, describe_dicom, refusal
 from .embed import EmbedSummary, embed_pending, pending_counts
 from .examine import with_seen_view
@@ -17,8 +18,10 @@ from .generations import build_generation, remove_old, rollback, verify_generati
 from .ingest import IngestSummary, ingest_folder, ingest_manifest, ingest_received
 from .pairs import Pairs, read_pairs
 from .progress import Progress
+from .pruning import PruneSummary, prune
 from .received import ReceivedStore
 from .refusals import RefusedFile, refusal_counts, refused_files
+from .reindex import Reindex, begin_reindex, end_reindex, reindex_under_way
 from .reports import ReportText, parse_sections
 from .slots import arrange_slots
 from .snapshot import Hit, Snapshot
@@ -39,9 +42,11 @@ __all__ = [
     "ManifestSource",
     "Pairs",
     "Progress",
+    "PruneSummary",
     "ReceivedStore",
     "Refusal",
     "RefusedFile",
+    "Reindex",
     "ReportRecord",
     "ReportText",
     "Snapshot",
@@ -49,9 +54,12 @@ __all__ = [
     "StudySource",
     "ZipSource",
     "arrange_slots",
+    "begin_reindex",
     "build_generation",
+    "count_since",
     "describe_dicom",
     "embed_pending",
+    "end_reindex",
     "find_study",
     "generations",
     "ingest_folder",
@@ -63,11 +71,13 @@ __all__ = [
     "parse_sections",
     "pending_counts",
     "prior_slots",
+    "prune",
     "read_generation",
     "read_pairs",
     "refusal",
     "refusal_counts",
     "refused_files",
+    "reindex_under_way",
     "remove_old",
     "rollback",
     "source_of",

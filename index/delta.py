@@ -16,7 +16,7 @@ from .engines import FlatIndex
 from .generation_table import GenerationInfo
 from .tables import KINDS, Embedding, EmbeddingRemoval, Generation
 
-__all__ = ["Delta", "Seen", "empty_delta", "in_sorted", "newest", "read_since"]
+__all__ = ["Delta", "Seen", "count_since", "empty_delta", "in_sorted", "newest", "read_since"]
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +95,25 @@ def read_since(
         rows = connection.execute(_ADDED, {"model": info.model_fingerprint, "kind": kind, "after": after}).all()
         usable = [(row[0], row[1], row[2]) for row in rows if _usable(row[0], row[2], info.dimension)]
         found[kind] = _changed(deltas[kind], info.max_id(kind), gone[kind], usable)
+    return found
+
+
+def count_since(connection: sa.Connection, info: GenerationInfo) -> dict[str, tuple[int, int]]:
+    """By kind: rows beside a generation, and rows of its index that are hidden."""
+    found = {}
+    for kind in KINDS:
+        added = sa.select(sa.func.count()).where(
+            Embedding.model_fingerprint == info.model_fingerprint,
+            Embedding.kind == kind,
+            Embedding.id > info.max_id(kind),
+        )
+        hidden = sa.select(sa.func.count(EmbeddingRemoval.study_id.distinct())).where(
+            EmbeddingRemoval.model_fingerprint == info.model_fingerprint,
+            EmbeddingRemoval.kind == kind,
+            EmbeddingRemoval.id > info.removal_max_id,
+            EmbeddingRemoval.embedding_id <= info.max_id(kind),
+        )
+        found[kind] = connection.scalar(added) or 0, connection.scalar(hidden) or 0
     return found
 
 

@@ -39,7 +39,15 @@ from .generation_table import (
 from .progress import Progress
 from .tables import IMAGE, KINDS, REPORT, Embedding, Generation
 
-__all__ = ["KEPT", "build_generation", "remove_old", "rollback", "verify_generation"]
+__all__ = [
+    "KEPT",
+    "build_generation",
+    "old_generations",
+    "one_builder",
+    "remove_old",
+    "rollback",
+    "verify_generation",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +75,7 @@ def build_generation(
         named_engine(engines, engine)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _one_builder(catalog, folder):
+    with one_builder(catalog, folder):
         _forget_interrupted(catalog, folder, engines)
         with ExitStack() as stack:
             session = stack.enter_context(catalog.snapshot())
@@ -100,7 +108,7 @@ def rollback(
     Raises ArchiveError: unknown-generation, nothing-to-go-back-to; index-file-missing, index-file-corrupt when it
     cannot be opened: the live one then stays.
     """
-    with disk_errors(folder), _one_builder(catalog, folder):
+    with disk_errors(folder), one_builder(catalog, folder):
         live = live_generation(catalog)
         if to is None:
             kept = [info for info in generations(catalog, RETIRED) if live is None or info.id < live.id]
@@ -136,9 +144,7 @@ def remove_old(
 
     Their rows stay, as removed. A caller holds the builder's lock or tolerates that a build begins meanwhile.
     """
-    retired = sorted(generations(catalog, RETIRED), key=lambda info: (info.activated_at or info.created_at, info.id))
-    live = len(generations(catalog, LIVE))
-    old = retired[: max(0, len(retired) - max(0, keep - live))]
+    old = old_generations(catalog, keep)
     with catalog.write() as session:
         ids = [info.id for info in old]
         query = sa.update(Generation).where(Generation.id.in_(ids), Generation.state == RETIRED)
@@ -147,6 +153,13 @@ def remove_old(
         _remove_parts(folder, info, engines)
     remove_folders(folder, {info.id for info in generations(catalog, LIVE, RETIRED, BUILDING)})
     return ids
+
+
+def old_generations(catalog: Catalog, keep: int) -> list[GenerationInfo]:
+    """The retired generations beyond ``keep``, the live one counted: those that were live longest ago."""
+    retired = sorted(generations(catalog, RETIRED), key=lambda info: (info.activated_at or info.created_at, info.id))
+    live = len(generations(catalog, LIVE))
+    return retired[: max(0, len(retired) - max(0, keep - live))]
 
 
 def _build(
@@ -262,7 +275,8 @@ def _remove_parts(folder: Path, info: GenerationInfo, engines: Mapping[str, Engi
 
 
 @contextmanager
-def _one_builder(catalog: Catalog, folder: Path) -> Iterator[None]:
+def one_builder(catalog: Catalog, folder: Path) -> Iterator[None]:
+    """Whoever builds, switches or removes generations does so alone; waits for others. The folder exists."""
     with catalog.one_builder() as locked:
         if locked:  # by the database: hosts that share it need not share the folder
             yield

@@ -1,18 +1,22 @@
 """The HTTP application: one function from settings to app, nothing at import time."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 import anyio.to_thread
 from fastapi import FastAPI
 
-from index import DecoderPool, Gallery, open_catalog
+from index import Catalog, DecoderPool, Gallery, live_generation, open_catalog
+from model.checkpoint import read_fingerprint
 from model.encoder import StudyEncoder
+from model.errors import ArchiveError
 
 from .deps import Resources
+from .encoders import Encoders
 from .errors import add_error_handlers
-from .inference import Inference
 from .middleware import RequestFrame
 from .openapi import describe_problems
 from .receiving import Receiver
@@ -21,6 +25,8 @@ from .schemas import MAX_EXCLUDED
 from .settings import Settings
 
 __all__ = ["create_app"]
+
+log = logging.getLogger(__name__)
 
 DECODE_SECONDS = 30.0  # a request waits for it; the slowest usable file takes some 10
 
@@ -39,13 +45,15 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.worker_threads
-        loaded = encoder or _load(settings)
+        loaded = encoder or _load(settings, settings.model_path)
         catalog = open_catalog(settings.catalog_url)
-        gallery = Gallery(catalog, settings.generations_dir)
+        encoders = Encoders(loaded, settings.model_path, load=lambda path: _load(settings, path), find=read_fingerprint)
+        gallery = Gallery(catalog, settings.generations_dir, usable=encoders.usable)
+        _open(gallery, encoders, catalog)
         decoder = DecoderPool(settings.decode_workers, DECODE_SECONDS)
         decoder.warm_up()
         receiver = Receiver(settings, catalog, decoder)
-        app.state.resources = Resources(settings, catalog, gallery, Inference(loaded), decoder, receiver)
+        app.state.resources = Resources(settings, catalog, gallery, encoders, decoder, receiver)
         try:
             yield
         finally:
@@ -72,7 +80,18 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
     return app
 
 
-def _load(settings: Settings) -> StudyEncoder:
+def _open(gallery: Gallery, encoders: Encoders, catalog: Catalog) -> None:
+    """What can be opened is open before the first request; what cannot is said when it is asked for."""
+    live = live_generation(catalog)
+    if live is not None:
+        encoders.prepare(live)
+    try:
+        gallery.refresh()
+    except ArchiveError as error:
+        log.error("generation %s cannot be opened: %s", live.id if live else "none", error.message)
+
+
+def _load(settings: Settings, path: Path) -> StudyEncoder:
     from model.alta_encoder import load_encoder  # torch, which the rest of the command line does not need
 
-    return load_encoder(settings.model_path, settings.device, settings.dtype)
+    return load_encoder(path, settings.device, settings.dtype)

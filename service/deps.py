@@ -10,6 +10,7 @@ from fastapi import Depends, File, Form, Request, UploadFile
 from index import Catalog, DecoderPool, Filters, Gallery, Snapshot
 from model.errors import ArchiveError, EmptyIndex
 
+from .encoders import Encoders
 from .errors import RequestError
 from .inference import Inference
 from .receiving import Receiver
@@ -17,9 +18,39 @@ from .schemas import MAX_EXCLUDED, Modality, SearchFilters, Sex, Uid, View, Year
 from .settings import Settings
 from .uploads import QueryStudy, Upload, read_study
 
-__all__ = ["ExcludeOwnPatient", "FormFilters", "FormTopK", "Receiving", "Resources", "ResourcesDep", "UploadedStudy"]
+__all__ = [
+    "ExcludeOwnPatient",
+    "FormFilters",
+    "FormTopK",
+    "Moment",
+    "MomentDep",
+    "Receiving",
+    "Resources",
+    "ResourcesDep",
+    "UploadedStudy",
+]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The archive as it is when a request begins, and the encoders of what it searches.
+
+    problem: why a newer generation than this is not used, or why there is none at all.
+    """
+
+    inference: Inference
+    snapshot: Snapshot | None
+    problem: ArchiveError | None
+
+    def searched(self) -> Snapshot:
+        """Raises EmptyIndex, ArchiveError."""
+        if self.snapshot is not None:
+            return self.snapshot
+        raise self.problem or EmptyIndex(
+            "No generation is live. Run `alta ingest`, `alta embed` and `alta index build`."
+        )
 
 
 @dataclass(frozen=True)
@@ -29,7 +60,7 @@ class Resources:
     settings: Settings
     catalog: Catalog
     gallery: Gallery
-    inference: Inference
+    encoders: Encoders
     decoder: DecoderPool
     receiver: Receiver
 
@@ -41,18 +72,23 @@ class Resources:
             )
         return top_k
 
-    def searched(self) -> Snapshot:
-        """The archive as it is now, or as it last could be opened. Raises EmptyIndex, ArchiveError."""
+    def moment(self) -> Moment:
+        """What a request works with from its beginning to its end."""
+        problem: ArchiveError | None = None
         try:
             self.gallery.refresh()
         except ArchiveError as error:
-            if self.gallery.generation is None:
-                raise
-            log.warning("the live generation cannot be opened (%s); searching the one before", error.slug)
-        snapshot = self.gallery.snapshot
-        if snapshot is None:
-            raise EmptyIndex("No generation is live. Run `alta ingest`, `alta embed` and `alta index build`.")
-        return snapshot
+            problem = error
+            if self.gallery.snapshot is not None:
+                log.warning("the live generation cannot be opened (%s); searching the one before", error.slug)
+        while True:
+            snapshot = self.gallery.snapshot
+            if snapshot is None:
+                return Moment(self.encoders.configured, None, problem or self.encoders.problem)
+            inference = self.encoders.of(snapshot.info.model_fingerprint)
+            if inference is not None:  # else a newer one was switched to between these two lines
+                self.encoders.keep_only(snapshot.info.model_fingerprint)
+                return Moment(inference, snapshot, problem or self.encoders.problem)
 
 
 def _resources(request: Request) -> Resources:
@@ -60,6 +96,13 @@ def _resources(request: Request) -> Resources:
 
 
 ResourcesDep = Annotated[Resources, Depends(_resources)]
+
+
+def _moment(resources: ResourcesDep) -> Moment:
+    return resources.moment()
+
+
+MomentDep = Annotated[Moment, Depends(_moment)]  # one a request, however often it is asked for
 
 
 async def _receiving(resources: ResourcesDep) -> None:
@@ -134,6 +177,7 @@ Views = Annotated[
 
 def _uploaded_study(
     resources: ResourcesDep,
+    moment: MomentDep,
     files: Files,
     views: Views = None,
     prior_files: PriorFiles = None,
@@ -145,7 +189,7 @@ def _uploaded_study(
     return read_study(
         Upload("files", files, views or ()),
         Upload("prior_files", prior_files or (), prior_views or ()),
-        resources.inference.encoder.transform,
+        moment.inference.encoder.transform,
         resources.decoder,
         resources.catalog if find_prior else None,
     )

@@ -148,8 +148,14 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "model-mismatch": ProblemType(
         503,
         "The index was built with other encoders",
-        "Embeddings of different encoders cannot be compared. Run `alta embed` and `alta index build` with the encoders"
-        " that the service loads.",
+        "Embeddings of different encoders cannot be compared, and those of the index are not where it was built with"
+        " them, nor at ALTA_MODEL_PATH. Put them there, or run `alta embed` and `alta index build` with those the"
+        " service has.",
+    ),
+    "model-loading": ProblemType(
+        503,
+        "The encoders are being loaded",
+        "The index that went live was built with other encoders than those loaded; the service loads them now.",
     ),
     "archive-error": ProblemType(503, "The archive cannot answer", "The operator finds the reason in the log."),
     "receiving-disabled": ProblemType(

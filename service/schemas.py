@@ -376,6 +376,6 @@ class ModelCard(BaseModel):
 
 
 class Health(BaseModel):
-    status: Literal["ok", "unavailable"]
-    reasons: list[str] = Field(description="Why the service cannot answer searches; empty when it can.")
+    status: Literal["ok", "degraded", "unavailable"]
+    reasons: list[str] = Field(description="Why searches cannot be answered, or not from the newest index.")
     generation: int | None = None

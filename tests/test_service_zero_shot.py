@@ -64,7 +64,7 @@ def test_a_label_named_like_a_finding_uses_its_ensemble(client: TestClient) -> N
 def test_texts_of_callers_are_not_kept(client: TestClient) -> None:
     ask(client, {"labels": ["Mrs Secret's mass", "tube"]})
     ask(client, {"prompts": [{"name": "a", "positive": ["Mrs Secret's rib"], "negative": ["b"]}]})
-    assert "Secret" not in repr(vars(client.app.state.resources.inference))
+    assert "Secret" not in repr(vars(client.app.state.resources.encoders.configured))
 
 
 def test_directions_of_built_in_findings_are_encoded_once(client: TestClient, monkeypatch) -> None:
@@ -73,7 +73,7 @@ def test_directions_of_built_in_findings_are_encoded_once(client: TestClient, mo
     def again(prompts):
         raise AssertionError(prompts)
 
-    monkeypatch.setattr(client.app.state.resources.inference.encoder, "encode_prompts", again)
+    monkeypatch.setattr(client.app.state.resources.encoders.configured.encoder, "encode_prompts", again)
     assert ask(client)["findings"] == first
 
 

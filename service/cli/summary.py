@@ -30,7 +30,11 @@ def show_summary(summary: "IngestSummary", title: str, dry_run: bool = False) ->
         table.add_row("reports withdrawn by their sender", str(summary.reports_withdrawn))
     _add_reasons(table, "report refused", summary.reports_refused)
     console.print(table)
-    after = "" if dry_run else " Next: alta embed. Why files were refused: alta archive refused; reports: alta archive reports"
+    after = (
+        ""
+        if dry_run
+        else " Next: alta embed. Why files were refused: alta archive refused; reports: alta archive reports"
+    )
     console.print(f"New studies: {summary.studies_new}.{after}")
 
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from model.errors import AltaError
 from model.prompts import PROMPT_SETS
 
-from ..deps import Resources, ResourcesDep
+from ..deps import MomentDep, Resources, ResourcesDep
 from ..schemas import Health, ModelCard, Provenance
 
 __all__ = ["router"]
@@ -28,16 +28,19 @@ async def livez() -> Health:
 
 @router.get("/readyz", responses={503: {"model": Health, "description": "Searches cannot be answered now."}})
 def readyz(resources: ResourcesDep, response: Response) -> Health:
-    """Searches can be answered: database, encoders and a live generation of these encoders are there."""
+    """Searches can be answered: database and a generation with its encoders are there.
+
+    `degraded`: they are answered from the generation before, because the live one cannot be used; `reasons` says why.
+    """
     health = _health(resources)
-    response.status_code = 200 if health.status == "ok" else 503
+    response.status_code = 503 if health.status == "unavailable" else 200
     return health
 
 
 @router.get("/v1/model")
-def model(resources: ResourcesDep) -> ModelCard:
-    """The loaded encoders and the limits of this installation."""
-    encoder, settings = resources.inference.encoder, resources.settings
+def model(resources: ResourcesDep, moment: MomentDep) -> ModelCard:
+    """The encoders that queries are embedded with, and the limits of this installation."""
+    encoder, settings = moment.inference.encoder, resources.settings
     return ModelCard(
         fingerprint=encoder.fingerprint,
         dimension=encoder.dimension,
@@ -53,13 +56,14 @@ def model(resources: ResourcesDep) -> ModelCard:
 def _health(resources: Resources) -> Health:
     """The encoders are loaded before the first request, so a service that answers has them."""
     try:
-        resources.gallery.refresh()
+        moment = resources.moment()
     except Exception as error:  # whatever a driver raises: readiness must answer
         reason = error.slug if isinstance(error, AltaError) else "database-unavailable"
         return Health(status="unavailable", reasons=[reason])
-    generation = resources.gallery.generation
-    if generation is None:
-        return Health(status="unavailable", reasons=["empty-index"])
-    if generation.model_fingerprint != resources.inference.encoder.fingerprint:
-        return Health(status="unavailable", reasons=["model-mismatch"], generation=generation.id)
-    return Health(status="ok", reasons=[], generation=generation.id)
+    reasons = [] if moment.problem is None else [moment.problem.slug]
+    if moment.snapshot is None:
+        return Health(status="unavailable", reasons=reasons or ["empty-index"])
+    generation = moment.snapshot.info.id
+    if "database-unavailable" in reasons:  # hits are read from it
+        return Health(status="unavailable", reasons=reasons, generation=generation)
+    return Health(status="degraded" if reasons else "ok", reasons=reasons, generation=generation)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form
 from pydantic import Json
 
-from ..deps import ResourcesDep, UploadedStudy
+from ..deps import MomentDep, UploadedStudy
 from ..openapi import problem_responses
 from ..schemas import Name, ZeroShotReply, ZeroShotRequest
 from ..zero_shot import LABEL_SCORE, PAIR_SCORE, require_usable, score_labels, score_pairs, texts_of
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1", tags=["zero-shot"])
 
 @router.post("/zero-shot", responses=problem_responses(400, 413, 415, 422))
 def zero_shot(
-    resources: ResourcesDep,
+    moment: MomentDep,
     study: UploadedStudy,
     labels: Annotated[
         list[Name] | None, Form(max_length=100, description="Labels to compare, when there is no `request`.")
@@ -34,7 +34,7 @@ def zero_shot(
     """How well each label or finding fits the study: cosines, and a score whose meaning `score_kind` states."""
     asked = (request or ZeroShotRequest()).model_copy(update={"labels": labels} if labels else {})
     require_usable(asked)
-    inference = resources.inference
+    inference = moment.inference
     vector = inference.study(study.images)
     return ZeroShotReply(
         query=study.query,

@@ -34,7 +34,7 @@ def read_dicom(source: bytes | Path, header_only: bool = False) -> pydicom.Datas
     except pydicom.errors.InvalidDicomError:
         raise ImageError("Expected a DICOM file; found no DICM prefix at byte 128.", "not-dicom") from None
     except OSError as error:
-        if isinstance(source, Path) and not isinstance(error, EOFError):
+        if error.errno is not None:  # the disk's, not the parser's
             raise
         raise ImageError(f"The DICOM file ends early: {error}.", "truncated") from error
     except MemoryError as error:

@@ -14,7 +14,7 @@ from pydicom.uid import MPEG2MPML, ExplicitVRBigEndian
 from index.examine import Examined, Source, examine
 from model.image import ImageTransform, prepare_radiograph, read_radiograph
 
-__all__ = ["Case", "Outcome", "examine_case", "make_case"]
+__all__ = ["Case", "Mutation", "Outcome", "examine_case", "make_case"]
 
 TRANSFORM = ImageTransform(resize=36, crop=32)  # small, so that simulated JPEG 2000 files are read at half their size
 HEADER = 2048  # bytes from the start where most of the header is

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from pydicom.dataset import Dataset
 
 import service.receiving
-from index import Catalog, ReceivedStore, migrate, open_catalog
+from index import Catalog, ReceivedStore, ingest_folder, migrate, open_catalog
 from index.ingest import ingest_received
 from index.tables import Instance, Study
 from model.errors import ArchiveError
@@ -113,6 +113,18 @@ def test_a_changed_instance_takes_the_place_of_the_old_one(client: TestClient, o
     with opened.session() as session:
         path = session.scalars(sa.select(Instance.path).where(Instance.status == "accepted")).one()
     assert Path(path).read_bytes() == file_bytes(chest_dataset(sop="1.2.3", seed=1))
+
+
+def test_what_another_door_gave_before_and_what_is_overtaken_are_successes(
+    client: TestClient, opened: Catalog, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.dcm").write_bytes(file_bytes(chest_dataset()))
+    ingest_folder(opened, folder, workers=0)
+    content = body(chest_dataset(), chest_dataset(sop="1.2.3", seed=1), chest_dataset(sop="1.2.3", seed=2))
+    assert told(send(client, content)) == (200, ["1.2.3.1.1", "1.2.3", "1.2.3"], [], [])
+    assert sorted(str(uid) for uid in accepted(opened)) == ["1.2.3", "1.2.3.1.1"]
 
 
 def test_other_studies_than_the_address_names_fail_and_leave_nothing(

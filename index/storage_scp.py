@@ -39,7 +39,7 @@ from .examine import MAX_FILE_BYTES
 from .received import ReceivedStore
 from .reports import derived_uid
 
-__all__ = ["IMAGE_CLASSES", "REPORT_CLASSES", "StorageScp", "ae_title_of"]
+__all__ = ["IMAGE_CLASSES", "REPORT_CLASSES", "REPORT_SYNTAXES", "StorageScp", "ae_title_of", "keep_sent"]
 
 logger = logging.getLogger(__name__)
 
@@ -154,34 +154,17 @@ class StorageScp:
 
     def _store_one(self, event: Any) -> Dataset | int:
         tally = self._tallies.get(event.assoc)
-        status, comment = self._kept_or_why(event, tally)
-        if tally:
-            tally.stored += status == SUCCESS
-            tally.refused += status != SUCCESS
-        if status == SUCCESS:
-            return status
-        logger.warning("%s: an object was refused, %04X: %s", tally.peer if tally else "?", status, comment)
-        answer = Dataset()
-        answer.Status = status
-        answer.ErrorComment = comment[:64]  # VR LO
-        return answer
 
-    def _kept_or_why(self, event: Any, tally: _Tally | None) -> tuple[int, str]:
-        try:
-            data = _as_file(event)
-            uid = str(event.request.AffectedSOPInstanceUID)
-            if why := _mismatch(event, data):
-                return why
-            path = self._store.keep(data, self._limit)
+        def kept(uid: str, path: Path) -> None:
             if tally:
-                tally.size += len(data)
+                tally.stored += 1
+                tally.size += path.stat().st_size
             self._kept(uid, path)
-            return SUCCESS, ""
-        except ArchiveError as error:
-            return (OUT_OF_RESOURCES if error.slug == "storage-full" else NOT_UNDERSTOOD), error.message
-        except Exception as error:
-            logger.exception("an object could not be received")
-            return PROCESSING_FAILURE, f"{type(error).__name__} while storing"
+
+        answer = keep_sent(event, self._store, kept, self._limit)
+        if tally and answer != SUCCESS:
+            tally.refused += 1
+        return answer
 
     def _opened(self, event: Any) -> None:
         wrapped = event.assoc.dul.socket
@@ -206,6 +189,29 @@ class StorageScp:
             seconds = time.monotonic() - tally.began
             message = "%s: %d objects stored (%.1f MB), %d refused, in %.1f s"
             logger.info(message, tally.peer, tally.stored, tally.size / 1e6, tally.refused, seconds)
+
+
+def keep_sent(
+    event: Any, store: ReceivedStore, kept: Callable[[str, Path], None], limit: int = MAX_FILE_BYTES
+) -> Dataset | int:
+    """Keep the object of a C-STORE request and tell ``kept`` its SOP instance UID and place; the status to answer."""
+    try:
+        data = _as_file(event)
+        status, comment = _mismatch(event, data) or (SUCCESS, "")
+        if status == SUCCESS:
+            kept(str(event.request.AffectedSOPInstanceUID), store.keep(data, limit))
+            return SUCCESS
+    except ArchiveError as error:
+        status, comment = OUT_OF_RESOURCES if error.slug == "storage-full" else NOT_UNDERSTOOD, error.message
+    except Exception as error:
+        logger.exception("an object could not be received")
+        status, comment = PROCESSING_FAILURE, f"{type(error).__name__} while storing"
+    sender = event.assoc.remote
+    logger.warning("%s: an object was refused, %04X: %s", sender["ae_title"], status, comment)
+    answer = Dataset()
+    answer.Status = status
+    answer.ErrorComment = comment[:64]  # VR LO
+    return answer
 
 
 def ae_title_of(text: str) -> str:

@@ -13,8 +13,10 @@ from model.errors import AltaError
 from .archive import archive, db, ingest
 from .console import console
 from .data import data
+from .door_dicom import dicom as dicom
 from .door_dicomweb import dicomweb as dicomweb
 from .door_hl7 import hl7 as hl7
+from .door_pacs import pacs as pacs
 from .doors import pull, receive
 from .embed import embed
 from .encoders import adapters, import_published

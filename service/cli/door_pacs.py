@@ -1,0 +1,108 @@
+"""``alta pull pacs``: studies of a PACS by Query/Retrieve."""
+
+import ipaddress
+import logging
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from model.errors import InputError
+
+from .console import console, staged_progress
+from .doors import pull
+from .settings import archive_settings, shown_database
+from .summary import show_summary
+
+__all__ = ["pacs"]
+
+DAY = ["%Y-%m-%d", "%Y%m%d"]
+
+
+@pull.command("pacs")
+def pacs(
+    host: Annotated[str, typer.Option(help="Host of the PACS.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its DICOM port.")],
+    called_aet: Annotated[str, typer.Option(help="Its AE title.")],
+    first: Annotated[datetime, typer.Option("--from", formats=DAY, help="First study date.")],
+    last: Annotated[datetime, typer.Option("--to", formats=DAY, help="Last study date.")],
+    aet: Annotated[str, typer.Option(help="Our AE title, as the PACS knows it.")] = "ALTA",
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Only studies with images of this modality; may be given several times.")
+    ] = None,
+    get: Annotated[bool, typer.Option("--get", help="Fetch by C-GET; nobody has to reach us then.")] = False,
+    listen_host: Annotated[
+        str, typer.Option(help="Address where the PACS sends to (C-MOVE); 0.0.0.0 for a PACS on another host.")
+    ] = "127.0.0.1",
+    listen_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port where the PACS sends to, as it is entered there.")
+    ] = 11112,
+    sender: Annotated[
+        list[str] | None, typer.Option(help="AE title under which the PACS sends, if it is not --called-aet.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and fetch nothing.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Fetch what the archive has as well, to notice what was changed.")
+    ] = False,
+) -> None:
+    """Fetch studies by their date, with their structured reports. Kill it at any time; it fetches what is missing."""
+    from index import ReceivedStore, migrate, open_catalog
+    from index.dicom import MODALITIES
+    from index.ingest import ingest
+    from index.sources.pacs import PacsSource
+    from index.sources.pacs_peer import FAILURES, PacsNode, PacsPeer
+    from index.storage_scp import StorageScp
+
+    if not get and _is_loopback(listen_host) and not _is_loopback(host):
+        message = f"{host} cannot send to {listen_host}. Say --listen-host 0.0.0.0, or fetch with --get."
+        raise InputError(message, "unreachable-listener")
+    settings = archive_settings()
+    migrate(settings.catalog_url)
+    catalog = open_catalog(settings.catalog_url)
+    store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
+    peer = PacsPeer(PacsNode(host, port, called_aet, aet), store, use_get=get)
+    scp = StorageScp(store, ae_title=aet, allowed=sender or [called_aet], kept=peer.received)
+    logging.getLogger("index.storage_scp").setLevel(logging.WARNING)
+    try:
+        if not get and not dry_run:
+            scp.start(listen_host, listen_port)
+        with staged_progress() as report:
+            source = PacsSource(
+                catalog,
+                peer,
+                store,
+                first.date(),
+                last.date(),
+                modalities=modality or MODALITIES,
+                again=again,
+                days=lambda done, total: report("days", done, total),
+            )
+            if not dry_run:
+                summary = ingest(catalog, source, progress=lambda done, total: report("files", done, total))
+            else:
+                plan = source.plan()
+        if dry_run:
+            console.print(
+                f"{called_aet} has {plan.studies} such studies with {plan.instances} instances;"
+                f" {plan.missing} would be fetched."
+            )
+            failed = plan.failed
+        else:
+            show_summary(summary, f"{called_aet} -> {shown_database(settings)}")
+            failed = sum(count for reason, count in summary.refused.items() if reason in FAILURES)
+    finally:
+        peer.close()
+        scp.stop(patience=5)
+        catalog.close()
+    if failed:
+        console.print(f"[yellow]{failed} searches or files could not be had.[/yellow] Run it again to fetch these.")
+        raise typer.Exit(1)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return False

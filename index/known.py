@@ -1,12 +1,12 @@
 """Which files of a batch have to be read at all: those that are new, have changed, or may be judged otherwise now."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import Session, joinedload
 
 from .catalog import Catalog
 from .decoder_pool import LOST
@@ -14,7 +14,7 @@ from .dicom import InstanceFacts
 from .examine import Examined, Source
 from .record import path_key
 from .summary import IngestSummary
-from .tables import ACCEPTED, AS_REPORT, REFUSED, Instance, Study
+from .tables import ACCEPTED, AS_REPORT, REFUSED, EmbeddingFailure, Instance, Study
 
 __all__ = ["split_known"]
 
@@ -32,11 +32,12 @@ def split_known(
         query = sa.select(Instance).where(Instance.path_key.in_(keys))
         query = query.options(joinedload(Instance.study).joinedload(Study.patient))
         rows = {row.path_key: row for row in session.scalars(query)}
+        doubtful = _with_changed_files(session, rows.values())
     fresh: list[Source] = []
     known: list[Examined] = []
     for source in batch:
         row = rows.get(path_key(source.path))
-        if row is None or not _same_file(source.path, row):
+        if row is None or row in doubtful or not _same_file(source.path, row):
             fresh.append(source)
         elif row.status == ACCEPTED and source.given is None:
             summary.unchanged += 1
@@ -49,6 +50,15 @@ def split_known(
         else:
             fresh.append(source)
     return fresh, known
+
+
+def _with_changed_files(session: Session, rows: Iterable[Instance]) -> set[Instance]:
+    """Files of patients of whom the embedding job met a file with other content: size and time may be as they were."""
+    accepted = {row: row.study.patient_id for row in rows if row.study is not None}
+    query = sa.select(Study.patient_id).join(EmbeddingFailure, EmbeddingFailure.study_id == Study.id)
+    query = query.where(EmbeddingFailure.reason == "file-changed", Study.patient_id.in_(set(accepted.values())))
+    patients = set(session.scalars(query))
+    return {row for row, patient in accepted.items() if patient in patients}
 
 
 def _may_pass_now(source: Source, row: Instance) -> bool:

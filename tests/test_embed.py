@@ -141,6 +141,22 @@ def test_a_file_that_vanished_or_changed_costs_only_its_study(
     assert failures(catalog) == []
 
 
+def test_a_file_that_changed_without_a_trace_is_read_again(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    path = write_dicom("0.dcm", seed=1)
+    ingest_folder(catalog, archive, workers=0)
+    before = path.stat()
+    write_dicom("0.dcm", seed=2, sop="1.2.3.1.2")  # the same instance with other pixels
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert embed_pending(catalog, encoder, workers=0).failed == {"file-changed": 1}
+    assert ingest_folder(catalog, archive, workers=0).updated == 1
+    assert embed_pending(catalog, encoder, workers=0).images == 1
+    assert failures(catalog) == []
+    assert ingest_folder(catalog, archive, workers=0).unchanged == 1
+
+
 class Poisoned(FakeEncoder):
     """Fails on any batch that holds a study with a lateral; gives not-a-number for texts with a 2."""
 

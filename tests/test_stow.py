@@ -201,6 +201,13 @@ def test_orthanc_stores(running: str, opened: Catalog, orthanc: Orthanc) -> None
     assert sorted(str(uid) for uid in accepted(opened)) == ["1.2.3.1.2", "1.2.3.1.3"]
 
 
+def test_orthanc_notices_what_did_not_come_in(running: str, orthanc: Orthanc) -> None:
+    ids = orthanc.upload(chest_dataset(seed=1), chest_dataset(study="1.2.3.2", Modality="CT"))
+    orthanc.call("PUT", "/dicom-web/servers/alta", json={"Url": f"{running}/dicomweb", "ChunkedTransfers": False})
+    answer = orthanc.http.post("/dicom-web/servers/alta/stow", json={"Resources": ids, "Synchronous": True})
+    assert answer.status_code == 500
+
+
 # Hostile bodies
 
 

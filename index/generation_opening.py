@@ -38,7 +38,7 @@ def open_or_restore(
     *,
     hash_first: bool = False,
 ) -> OpenPart | None:
-    """The part of a kind, None when the generation has no rows of it.
+    """The part of a kind, None when the generation has no rows of it, or none that are left.
 
     Raises ArchiveError: index-file-corrupt; index-file-missing where the rows to make it again are gone too;
     disk-full; what the engine raises. Building again repairs it.
@@ -61,14 +61,19 @@ def open_or_restore(
             except ArchiveError as error:
                 if error.slug != "index-file-missing":
                     raise
-            if not _restore(catalog, folder, info, kind, engines):
+            rows = _restore(catalog, folder, info, kind, engines)
+            if rows is None:
                 raise missing
+            if not rows:
+                return None
     return open_part(engines, info.engine_of(kind), place, info.token(kind), hash_first=hash_first)
 
 
-def _restore(catalog: Catalog, folder: Path, info: GenerationInfo, kind: str, engines: Mapping[str, Engine]) -> bool:
+def _restore(
+    catalog: Catalog, folder: Path, info: GenerationInfo, kind: str, engines: Mapping[str, Engine]
+) -> int | None:
     """Build the part from the rows it was built from, less those that were removed since, which no search may find
-    any more. False when other rows are missing too.
+    any more. Returns how many there are; None when other rows are missing too.
     """
     scratch = folder / str(info.id) / f"{kind}.restored"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -77,13 +82,16 @@ def _restore(catalog: Catalog, folder: Path, info: GenerationInfo, kind: str, en
             rows = write_rows(session, kind, info.model_fingerprint, scratch, up_to=info.max_id(kind))
             removed = _removed_since(session, info, kind)
             others = _some_vectors(session, IMAGE if kind == REPORT else REPORT, info.model_fingerprint)
-        if rows is None or len(rows.ids) + removed != info.rows(kind):
-            return False
+        count = len(rows.ids) if rows is not None else 0
+        if count + removed != info.rows(kind):
+            return None
+        if rows is None:
+            return 0
         logger.info("making the %s index of generation %d again from the database", kind, info.id)
         build_part(folder, info, kind, rows, others, info.engine_of(kind), engines)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return True
+    return count
 
 
 def _removed_since(session: Session, info: GenerationInfo, kind: str) -> int:

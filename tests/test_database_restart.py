@@ -14,7 +14,7 @@ from index import Catalog, Gallery, build_generation, embed_pending, ingest_fold
 from index.tables import Embedding, Instance, Study
 from model.encoder import StudyImages
 from model.errors import ArchiveError
-from tests.conftest import WriteDicom
+from tests.conftest import WriteDicom, postgres_folder
 from tests.fakes import FakeEncoder
 from tests.test_cli import Alta, alta
 
@@ -63,13 +63,11 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("restarting")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # run by root, the server is another user
-    started = Server(folder)
-    yield started
-    started.cleanup()
+def server() -> Iterator[Server]:
+    with postgres_folder() as folder:
+        started = Server(folder)
+        yield started
+        started.cleanup()
 
 
 @pytest.fixture

@@ -186,6 +186,18 @@ def test_a_withdrawal_through_another_door_reaches_the_report(catalog: Catalog, 
     assert archive.impression() is None
 
 
+@pytest.mark.parametrize("second", ["sr", "hl7"])
+def test_an_older_version_that_comes_late_through_another_door_stays_out(archive: Archive, second: str) -> None:
+    old = FINAL.but(study="1.2.3.1") if second == "sr" else FINAL
+    outcomes = archive.take(by_fhir(WITHDRAWN), DOORS[second](old))
+    assert [outcome.status for outcome in outcomes] == ["withdrawn", "outdated"]
+    assert archive.impression() is None
+    assert [(status, text) for status, _, text in archive.rows()] == [("withdrawn", "")] * 2
+    later = old.but(issued="20240302080000", impression="Written anew.")
+    assert archive.take(DOORS[second](later))[0].status == "matched"
+    assert archive.impression() == "Written anew."
+
+
 def test_a_withdrawn_report_keeps_nothing_of_its_text(archive: Archive) -> None:
     archive.take(by_hl7(FINAL))
     archive.embed()
@@ -285,6 +297,15 @@ def test_the_whole_feed_read_again_changes_nothing(archive: Archive) -> None:
     for _ in range(2):
         archive.take(*feed)
         assert archive.rows() == first
+    assert archive.embeddings() == (1, 0)
+
+
+def test_a_feed_without_times_read_again_does_not_bring_back_what_gave_way(archive: Archive) -> None:
+    feed = [by_hl7(FINAL.but(issued="")), by_fhir(CORRECTED.but(issued=""))]
+    archive.take(*feed)
+    archive.embed()
+    archive.take(*feed)
+    assert archive.impression() == "Normal."
     assert archive.embeddings() == (1, 0)
 
 

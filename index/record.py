@@ -77,6 +77,7 @@ class _Recorder:
         self.done = Recorded()
         self.touched: set[int] = set()  # patients
         self._retired = False  # whether the file being added takes the place of another
+        self._superseded = False  # which held another version of the instance
         keys = [path_key(item.source.path) for item in batch]
         facts = [item.facts for item in batch if item.facts]
         self._rows = {r.path_key: r for r in session.scalars(sa.select(Instance).where(Instance.path_key.in_(keys)))}
@@ -98,7 +99,7 @@ class _Recorder:
         if row is None:
             row = self._rows[key] = Instance(path_key=key, path=_shown(item.source.path), status=REFUSED)
         self._touch(row)
-        self._retired = False
+        self._retired = self._superseded = False
         why = item.refusal or (None if item.report else self._conflict(item, row))
         row.size, row.modified_ns, row.sha256 = item.size, item.modified_ns, item.sha256
         if item.facts:
@@ -120,12 +121,12 @@ class _Recorder:
         study = self._study_of(facts, overwrite=was_accepted or self._retired)
         row.study, row.status, row.reason, row.detail = study, ACCEPTED, None, None
         changed = self._session.is_modified(row) or self._session.is_modified(study)
-        if not was_accepted:
-            self.done.accepted += 1
-        elif changed:
+        if was_accepted and not changed:
+            self.done.unchanged += 1
+        elif was_accepted or self._superseded:
             self.done.updated += 1
         else:
-            self.done.unchanged += 1
+            self.done.accepted += 1
         self._holders[facts.sop_instance_uid] = row
 
     def _refuse(self, row: Instance, why: Refusal) -> None:
@@ -157,6 +158,7 @@ class _Recorder:
         if holder is not None:
             self._touch(holder)
             if there:
+                self._superseded = True
                 self._retire(holder, "superseded", f"The same instance came again with other content: {row.path}.")
             else:
                 self._retire(holder, "file-missing", f"The file is gone; the same instance was found at {row.path}.")

@@ -199,7 +199,7 @@ def test_what_changed_is_noticed_when_fetched_again(pull: Pull, pacs: FakePacs, 
     pull()
     pacs.datasets = [chest_dataset(seed=2, sop="1.2.7")]
     assert pull().accepted == 0
-    assert pull(again=True).accepted == 1
+    assert pull(again=True).updated == 1
     assert rows(sqlite_catalog) == {"accepted": 1, "superseded": 1}
 
 

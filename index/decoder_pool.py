@@ -30,7 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 SECONDS: Final = 120.0  # the slowest usable file, 36 million pixels of JPEG 2000, takes a tenth of it on one slow core
-MEMORY: Final = 4 * 2**30  # bytes beside what a fresh worker has; the largest usable file takes half of it
+MEMORY: Final = 2 * 2**30  # bytes beside what a fresh worker has; the largest usable file takes half of it
 # Slugs of what a limit or a crash cost. They may be the machine's fault, so they are worth another try.
 LOST: Final = ("decoder-crashed", "decoder-timeout", "too-much-memory")
 START_SECONDS: Final = 120.0  # a busy host imports slowly

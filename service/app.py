@@ -28,7 +28,7 @@ __all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
 
-DECODE_SECONDS = 30.0  # a request waits for it; the slowest usable file takes some 10
+DECODE_SECONDS = 60.0  # a request waits for it; the slowest usable file takes some 10, on an idle core
 
 DESCRIPTION = """\
 Finds the past chest radiographs and reports that resemble a study. Errors are problem documents (RFC 9457) whose

@@ -20,8 +20,8 @@ from index.sources.dicomweb_peer import DicomWebPeer
 from index.tables import Instance
 from model.errors import ArchiveError, InputError
 from tests.conftest import chest_dataset
-from tests.peers import Orthanc, file_bytes
-from tests.tiny_dicomweb import Answer, TinyDicomWeb, multipart, running
+from tests.peers import Orthanc, file_bytes, free_port
+from tests.tiny_dicomweb import Answer, TinyDicomWeb, as_json, multipart, running
 
 DAY = date(2024, 3, 1)
 
@@ -96,7 +96,7 @@ def test_studies_of_the_days_and_modalities_asked_for_come_from_orthanc(
     assert (only.studies, only.instances, only.missing) == (1, 1, 0)
 
 
-def test_a_compressed_instance_comes_from_orthanc_as_it_is(orthanc: Orthanc, pull: Pull, shared_data: Path) -> None:
+def test_a_compressed_instance_comes_from_orthanc_as_it_is(orthanc: Orthanc, pull: Pull) -> None:
     dataset = chest_dataset()
     dataset.compress("1.2.840.10008.1.2.5")  # RLE
     orthanc.upload(dataset)
@@ -156,17 +156,9 @@ def test_a_study_that_comes_while_pages_are_read_doubles_none(
 
 def test_the_server_may_ignore_the_date(pull: Pull, tiny: TinyDicomWeb) -> None:
     tiny.objects.append(chest_dataset(study="1.2.3.4", seed=4, StudyDate="20240302"))
-    everything = tiny.objects
-    tiny.instead = lambda path, number: (
-        tiny._page(_results(everything), {}) if path == "studies" and number == 1 else None
-    )
+    everything = tiny.page([as_json(item, "0020000D", "00080020") for item in tiny.objects], {})
+    tiny.instead = lambda path, number: everything if path == "studies" and number == 1 else None
     assert pull(tiny.url).accepted == 3
-
-
-def _results(objects: list) -> list:  # type: ignore[type-arg]
-    from tests.tiny_dicomweb import _json
-
-    return [_json(item, "0020000D", "00080020") for item in objects]
 
 
 # Failures that pass
@@ -256,8 +248,6 @@ def test_a_server_that_is_gone_ends_the_run(pull: Pull, tiny: TinyDicomWeb) -> N
 
 
 def test_nobody_listening_is_an_error(pull: Pull) -> None:
-    from tests.peers import free_port
-
     summary = pull(f"http://127.0.0.1:{free_port()}/dicom-web")
     assert summary.refused == {"connection-lost": 1}
 

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from tests.peers import file_bytes
 
-__all__ = ["Answer", "TinyDicomWeb", "running"]
+__all__ = ["Answer", "TinyDicomWeb", "as_json", "multipart", "running"]
 
 TAGS = {
     "0020000D": "StudyInstanceUID",
@@ -61,10 +61,10 @@ class TinyDicomWeb:
         if names == ["studies"]:
             day = query.get("StudyDate", [""])[0]
             studies = {item.StudyInstanceUID: item for item in self.objects if day in ("", item.StudyDate)}
-            return self._page([_json(item, "0020000D", "00080020") for item in studies.values()], query)
+            return self.page([as_json(item, "0020000D", "00080020") for item in studies.values()], query)
         if len(names) == 3 and names[2] == "instances":
             found = [item for item in self.objects if item.StudyInstanceUID == names[1]]
-            return self._page([_json(item, *TAGS) for item in found], query)
+            return self.page([as_json(item, *TAGS) for item in found], query)
         for item in self.objects:
             if len(names) == 6 and item.SOPInstanceUID == names[5]:
                 return multipart(file_bytes(item))
@@ -74,7 +74,8 @@ class TinyDicomWeb:
         """The SOP instance UIDs that were asked for, in order."""
         return [path.rpartition("/")[2] for path in self.asked if path.count("/") == 5]
 
-    def _page(self, results: list[dict[str, Any]], query: dict[str, list[str]]) -> Answer:
+    def page(self, results: list[dict[str, Any]], query: dict[str, list[str]]) -> Answer:
+        """The results that a query's limit and offset choose."""
         start = int(query.get("offset", ["0"])[0]) if self.offset else 0
         limit = int(query.get("limit", ["1000000"])[0]) if self.limits else 10**6
         page = results[start : start + min(limit, self.cap or limit)]
@@ -123,5 +124,6 @@ def running(server: TinyDicomWeb) -> Iterator[TinyDicomWeb]:
             thread.join()
 
 
-def _json(item: Dataset, *tags: str) -> dict[str, Any]:
+def as_json(item: Dataset, *tags: str) -> dict[str, Any]:
+    """Some attributes of an object in DICOM JSON (PS3.18 F.2)."""
     return {tag: {"vr": "UI", "Value": [item[TAGS[tag]].value]} for tag in tags if TAGS[tag] in item}

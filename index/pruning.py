@@ -65,7 +65,7 @@ def _prune(
         query = sa.select(Embedding.model_fingerprint, sa.func.count()).where(unused)
         summary = PruneSummary(
             generations=sorted(old),
-            embeddings=dict(session.execute(query.group_by(Embedding.model_fingerprint)).tuples().all()),
+            embeddings={row[0]: row[1] for row in session.execute(query.group_by(Embedding.model_fingerprint))},
             failures=session.scalar(sa.select(sa.func.count()).select_from(EmbeddingFailure).where(failed)) or 0,
             removals=session.scalar(sa.select(sa.func.count()).select_from(EmbeddingRemoval).where(taken_in)) or 0,
         )

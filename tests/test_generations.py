@@ -9,10 +9,22 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from index import Catalog, Gallery, build_generation, live_generation, migrate
+from index import (
+    Catalog,
+    Gallery,
+    Reindex,
+    begin_reindex,
+    build_generation,
+    end_reindex,
+    live_generation,
+    migrate,
+    prune,
+    rollback,
+)
 from index.engines import FlatEngine, Place, Sample
 from index.generation_build import build_part
-from index.tables import Embedding, Generation, Patient, Study
+from index.removal import remove_embeddings
+from index.tables import Embedding, EmbeddingFailure, Generation, Patient, Study
 from model.errors import ArchiveError, EmptyIndex
 
 MODEL = "f" * 64
@@ -249,3 +261,161 @@ def test_a_build_that_died_is_cleared_away(catalog: Catalog, tmp_path: Path) -> 
 def test_many_equal_vectors_pass_the_check(catalog: Catalog, tmp_path: Path) -> None:
     add_embeddings(catalog, np.repeat(unit(1, 2), 40, axis=0))
     assert build_generation(catalog, tmp_path, MODEL).recall == 1.0
+
+
+def grown(catalog: Catalog, folder: Path, times: int, **options: Any) -> None:
+    """Generations 1 to ``times``, each of three studies more than the one before."""
+    for number in range(times):
+        add_embeddings(catalog, unit(number, 3), first=3 * number)
+        build_generation(catalog, folder, MODEL, **options)
+
+
+def test_as_many_generations_are_kept_as_asked(catalog: Catalog, tmp_path: Path) -> None:
+    grown(catalog, tmp_path, 4, keep=3)
+    assert states(catalog) == ["removed", "retired", "retired", "live"]
+    assert parts(tmp_path) == {"2/image", "3/image", "4/image"}
+
+
+def test_going_back_is_one_switch_and_nothing_that_came_since_is_lost(catalog: Catalog, tmp_path: Path) -> None:
+    grown(catalog, tmp_path, 3, keep=3)
+    gallery = Gallery(catalog, tmp_path)
+    gallery.refresh(now=True)
+    before = gallery.search("image", unit(9, 1)[0], 20)
+    assert rollback(catalog, tmp_path).id == 2
+    assert states(catalog) == ["retired", "live", "retired"]
+    gallery.refresh(now=True)
+    assert gallery.generation is not None and gallery.generation.id == 2
+    assert gallery.search("image", unit(9, 1)[0], 20) == before
+    assert rollback(catalog, tmp_path).id == 1
+    assert rollback(catalog, tmp_path, to=3).id == 3
+    assert rollback(catalog, tmp_path, to=3).id == 3
+
+
+def test_what_was_live_last_is_kept_not_what_was_built_last(catalog: Catalog, tmp_path: Path) -> None:
+    grown(catalog, tmp_path, 3, keep=3)
+    rollback(catalog, tmp_path, to=1)
+    add_embeddings(catalog, unit(8, 3), first=9)
+    build_generation(catalog, tmp_path, MODEL)
+    assert states(catalog) == ["retired", "removed", "removed", "live"]
+
+
+def test_there_must_be_something_to_go_back_to(catalog: Catalog, tmp_path: Path) -> None:
+    grown(catalog, tmp_path, 3)
+    for to, slug in ((1, "nothing-to-go-back-to"), (77, "unknown-generation")):
+        with pytest.raises(ArchiveError) as caught:
+            rollback(catalog, tmp_path, to=to)
+        assert caught.value.slug == slug
+    rollback(catalog, tmp_path)
+    with pytest.raises(ArchiveError) as caught:
+        rollback(catalog, tmp_path)
+    assert caught.value.slug == "nothing-to-go-back-to"
+
+
+def test_a_damaged_generation_is_not_gone_back_to(catalog: Catalog, tmp_path: Path) -> None:
+    grown(catalog, tmp_path, 2)
+    with (tmp_path / "1" / "image" / "vectors.npy").open("rb+") as file:
+        file.seek(200)
+        file.write(b"\xff\xff")
+    with pytest.raises(ArchiveError) as caught:
+        rollback(catalog, tmp_path)
+    assert caught.value.slug == "index-file-corrupt"
+    assert states(catalog) == ["retired", "live"]
+
+
+def test_a_host_without_the_files_makes_them_again_without_what_was_removed_since(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    add_embeddings(catalog, unit(1, 8))
+    build_generation(catalog, tmp_path / "here", MODEL)
+    with catalog.write() as session:
+        remove_embeddings(session, Embedding.id.in_([2, 5]))
+    gallery = Gallery(catalog, tmp_path / "elsewhere")
+    gallery.refresh(now=True)
+    uids = {hit.study.study_instance_uid for hit in gallery.search("image", unit(9, 1)[0], 20)}
+    assert uids == {f"1.2.3.{number}" for number in (0, 2, 3, 5, 6, 7)}
+
+
+def test_a_folder_of_another_database_is_not_taken_for_ones_own(
+    sqlite_catalog: Catalog, postgres_url: str, tmp_path: Path
+) -> None:
+    migrate(postgres_url)
+    other = Catalog(postgres_url)
+    add_embeddings(sqlite_catalog, unit(1, 5))
+    add_embeddings(other, unit(2, 5))
+    build_generation(sqlite_catalog, tmp_path / "a", MODEL)
+    build_generation(other, tmp_path / "b", MODEL)
+    gallery = Gallery(other, tmp_path / "a")  # both have a generation 1 of five studies
+    gallery.refresh(now=True)
+    assert gallery.search("image", unit(2, 1)[0], 1)[0].score == pytest.approx(1)
+    other.close()
+
+
+def test_a_file_that_is_found_to_be_another_while_it_answers_ends_its_answers(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.generation_parts.HASHED_AT_ONCE", 0)
+    add_embeddings(catalog, unit(1, 5))
+    build_generation(catalog, tmp_path, MODEL)
+    with (tmp_path / "1" / "image" / "vectors.npy").open("rb+") as file:
+        file.seek(200)
+        file.write(b"\xff\xff")
+    gallery = Gallery(catalog, tmp_path)
+    gallery.refresh(now=True)
+    assert gallery.snapshot is not None
+    part = gallery.snapshot.parts["image"]
+    assert part is not None
+    with pytest.raises(ArchiveError):
+        part.require_whole(wait=True)
+    with pytest.raises(ArchiveError) as caught:
+        gallery.search("image", unit(1, 1)[0], 3)
+    assert caught.value.slug == "index-file-corrupt"
+    build_generation(catalog, tmp_path, MODEL)
+    gallery.refresh(now=True)
+    assert len(gallery.search("image", unit(1, 1)[0], 3)) == 3
+
+
+def test_vectors_without_neighbours_are_searched_exactly_and_the_settings_say_so(
+    sqlite_catalog: Catalog, tmp_path: Path
+) -> None:
+    """In many dimensions uniform vectors have no near ones: no few cells hold the nearest."""
+    add_embeddings(sqlite_catalog, unit(1, 3000, 64))
+    info = build_generation(sqlite_catalog, tmp_path, MODEL, engine="ivf")
+    assert (info.engine, info.settings["image"]["instead_of"], info.recall) == ("flat", "ivf", 1.0)
+    assert build_generation(sqlite_catalog, tmp_path, MODEL, engine="ivf") == info
+
+
+def test_an_engine_that_is_not_there_is_named(catalog: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="flat, ivf"):
+        build_generation(catalog, tmp_path, MODEL, engine="hnsw")
+
+
+def test_an_engine_that_was_asked_for_is_built_although_no_row_changed(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, np.repeat(unit(1, 30), 10, axis=0))
+    assert build_generation(catalog, tmp_path, MODEL).engine == "flat"
+    assert build_generation(catalog, tmp_path, MODEL, engine="ivf").engine == "ivf"
+    assert build_generation(catalog, tmp_path, MODEL).id == 2
+
+
+def test_pruning_leaves_what_a_kept_generation_or_a_reindex_needs(catalog: Catalog, tmp_path: Path) -> None:
+    grown(catalog, tmp_path, 2)
+    with catalog.write() as session:
+        study_id = session.scalars(sa.select(Study.id)).all()[0]
+        for model in ("a", "b", "c"):
+            of_model = {"study_id": study_id, "kind": "image", "model_fingerprint": model * 64, "source_hash": "0" * 64}
+            session.add(Embedding(**of_model, vector=unit(1, 1).tobytes()))
+            session.add(EmbeddingFailure(**of_model, reason="r", detail="d"))
+        remove_embeddings(session, Embedding.id == 1)
+    begin_reindex(catalog, Reindex("b" * 64, "/b"))
+    planned = prune(catalog, tmp_path, models=["c" * 64], keep=1, dry_run=True)
+    assert states(catalog) == ["retired", "live"]
+    assert prune(catalog, tmp_path, models=["c" * 64], keep=1) == planned
+    assert (planned.generations, planned.embeddings, planned.failures) == ([1], {"a" * 64: 1}, 1)
+    assert planned.removals == 0  # the live generation still has the row that is gone
+    assert (states(catalog), parts(tmp_path)) == (["removed", "live"], {"2/image"})
+    end_reindex(catalog)
+    build_generation(catalog, tmp_path, MODEL, keep=1)
+    done = prune(catalog, tmp_path, models=["c" * 64], keep=1)
+    assert (done.embeddings, done.removals) == ({"b" * 64: 1}, 1)
+    with catalog.session() as session:
+        models = set(session.scalars(sa.select(Embedding.model_fingerprint)))
+    assert models == {MODEL, "c" * 64}

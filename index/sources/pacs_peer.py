@@ -5,56 +5,32 @@ ArchiveError
   PacsFailure    one search or retrieval failed; ``slug`` is the reason that is counted
 """
 
-import logging
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydicom import Dataset
-from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
-from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made when the module is imported
-    StudyRootQueryRetrieveInformationModelFind,
-    StudyRootQueryRetrieveInformationModelGet,
-    StudyRootQueryRetrieveInformationModelMove,
-)
 
 from model.errors import ArchiveError
 
-from ..dicom import image_syntaxes
 from ..received import ReceivedStore
 from ..reports import is_uid
-from ..storage_scp import IMAGE_CLASSES, REPORT_CLASSES, REPORT_SYNTAXES, ae_title_of, keep_sent
+from ..storage_scp import keep_sent
+from .pacs_association import FIND, GET, MOVE, PacsAssociation, PacsError, PacsNode, answers_of
 
 __all__ = ["FAILURES", "FoundSeries", "FoundStudy", "PacsError", "PacsFailure", "PacsNode", "PacsPeer", "TooMany"]
 
-logger = logging.getLogger(__name__)
-
-R = TypeVar("R")
-
-FIND: Final = StudyRootQueryRetrieveInformationModelFind
-MOVE: Final = StudyRootQueryRetrieveInformationModelMove
-GET: Final = StudyRootQueryRetrieveInformationModelGet
 PENDING: Final = (0xFF00, 0xFF01)
 LIMITS: Final = (0xA700, 0xFE00)  # out of resources; "cancelled", which some answer at a limit of results
 UNKNOWN_DESTINATION: Final = 0xA801
 SOME_FAILED: Final = 0xB000
-PAUSES: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a try; an idle association may be gone, at once again
-ANSWER_SECONDS: Final = 300.0  # a PACS may have to fetch from a slower storage first
 FAILURES: Final = ("search-failed", "too-many-results", "not-sent", "bad-answer")
-
-
-class PacsError(ArchiveError):
-    """The PACS as a whole cannot be used. slug: peer-refused, peer-unreachable, no-query-retrieve,
-    unknown-destination."""
-
-    slug = "peer-unreachable"
 
 
 class PacsFailure(ArchiveError):
@@ -69,24 +45,6 @@ class TooMany(PacsFailure):
     def __init__(self, found: list[Dataset]) -> None:
         super().__init__("The PACS gives no more results at once.", "too-many-results")
         self.found = found
-
-
-class _Lost(Exception):
-    """The association is gone, or none can be had at present."""
-
-
-@dataclass(frozen=True)
-class PacsNode:
-    """A PACS, and us as it knows us. Raises InputError: bad-ae-title."""
-
-    host: str
-    port: int
-    called_aet: str
-    aet: str = "ALTA"
-
-    def __post_init__(self) -> None:
-        ae_title_of(self.called_aet)
-        ae_title_of(self.aet)
 
 
 @dataclass(frozen=True)
@@ -123,16 +81,9 @@ class PacsPeer:
         self.unusable = 0  # results without a valid UID since the last look
         self._store = store
         self._use_get = use_get
-        self._pause = pause
-        self._association: Association | None = None
+        self._association = PacsAssociation(node, self._sent if use_get else None, pause)
         self._arrived: dict[str, Path] = {}
         self._lock = threading.Lock()
-        self._entity = AE(node.aet)
-        self._entity.connection_timeout = 10
-        self._entity.acse_timeout = 30
-        self._entity.dimse_timeout = ANSWER_SECONDS
-        self._entity.network_timeout = ANSWER_SECONDS
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what fails is told from here, without names
 
     def studies(self, day: date, hours: tuple[str, str] | None = None) -> list[FoundStudy]:
         """Studies of one day, or of a part of it (two times as HHMM). Raises TooMany, PacsFailure, PacsError."""
@@ -179,7 +130,7 @@ class PacsPeer:
             self._arrived.clear()
         failure: PacsFailure | None = None
         try:
-            self._with_association(lambda association: self._retrieve(association, query))
+            self._association.ask(lambda association: self._retrieve(association, query))
         except PacsFailure as error:
             failure = error
         with self._lock:
@@ -195,13 +146,7 @@ class PacsPeer:
 
     def close(self) -> None:
         """Release the association."""
-        association, self._association = self._association, None
-        if association is not None:
-            connection = association.dul.socket.socket if association.dul.socket else None
-            if association.is_established:
-                association.release()
-            if connection is not None:
-                connection.close()  # pynetdicom leaves one open whose peer went first
+        self._association.close()
 
     def _find(self, level: str, **keys: str) -> list[Dataset]:
         uid = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}[level]
@@ -209,7 +154,7 @@ class PacsPeer:
 
         def ask(association: Association) -> list[Dataset]:
             found: list[Dataset] = []
-            for status, result in _answers(association.send_c_find(query, FIND)):
+            for status, result in answers_of(association.send_c_find(query, FIND)):
                 if status.Status in PENDING:
                     if result is None:
                         self.unusable += 1
@@ -221,84 +166,19 @@ class PacsPeer:
                     raise PacsFailure(_failed("search", status), "search-failed")
             return found
 
-        return self._with_association(ask)
+        return self._association.ask(ask)
 
     def _retrieve(self, association: Association, query: Dataset) -> None:
         if self._use_get:
             answers = association.send_c_get(query, GET)
         else:
             answers = association.send_c_move(query, self.node.aet, MOVE)
-        for status, _ in _answers(answers):
+        for status, _ in answers_of(answers):
             if status.Status == UNKNOWN_DESTINATION:
-                message = (
-                    f"{self._name()} does not know where {self.node.aet} is: enter it there with its host and port."
-                )
+                message = f"{self.node} does not know where {self.node.aet} is: enter it there with its host and port."
                 raise PacsError(message, "unknown-destination")
             if status.Status not in (*PENDING, 0x0000, SOME_FAILED):
                 raise PacsFailure(_failed("retrieval", status), "not-sent")
-
-    def _with_association(self, request: Callable[[Association], R]) -> R:
-        why = ""
-        for pause in PAUSES:
-            if pause:
-                self._pause(pause)
-            try:
-                return request(self._open())
-            except _Lost as error:
-                why = str(error)
-                logger.warning("%s: %s", self._name(), why)
-                self.close()
-        raise PacsError(f"{self._name()}: {why}, {len(PAUSES)} times in a row. Run it again when the PACS is well.")
-
-    def _open(self) -> Association:
-        if self._association is not None and self._association.is_established:
-            return self._association
-        self.close()
-        contexts, roles = self._contexts()
-        self._entity.requested_contexts = contexts
-        association = self._entity.associate(
-            self.node.host,
-            self.node.port,
-            ae_title=self.node.called_aet,
-            ext_neg=roles,
-            evt_handlers=[(evt.EVT_C_STORE, self._sent)] if self._use_get else [],
-        )
-        self._association = association
-        if association.is_rejected:
-            answer = association.acceptor.primitive
-            if answer is not None and answer.result == 0x01:  # PS3.8 9.3.4: rejected-permanent
-                message = f"{self._name()} rejects {self.node.aet}: enter this AE title there, or check both titles."
-                raise PacsError(message, "peer-refused")
-            raise _Lost("it rejects the association for the moment")
-        if not association.is_established:
-            raise _Lost("no association can be had")
-        # A request is two small PDUs; without this the second waits for the PACS to confirm the first.
-        connection = association.dul.socket.socket if association.dul.socket else None
-        if connection is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        accepted = {context.abstract_syntax for context in association.accepted_contexts}
-        if not {FIND, GET if self._use_get else MOVE} <= accepted:
-            wanted = "C-FIND and " + ("C-GET" if self._use_get else "C-MOVE")
-            raise PacsError(f"{self._name()} offers {self.node.aet} no {wanted} (study root).", "no-query-retrieve")
-        return association
-
-    def _contexts(self) -> tuple[list[Any], list[Any]]:
-        entity = AE()
-        entity.add_requested_context(FIND)
-        if not self._use_get:
-            entity.add_requested_context(MOVE)
-            return entity.requested_contexts, []
-        entity.add_requested_context(GET)
-        # One context for each syntax: the PACS sends an object in the one it has, without converting it.
-        contexts = list(entity.requested_contexts)
-        classes = [(sop_class, image_syntaxes()) for sop_class in IMAGE_CLASSES]
-        classes += [(sop_class, list(REPORT_SYNTAXES)) for sop_class in REPORT_CLASSES]
-        for sop_class, syntaxes in classes:
-            for syntax in syntaxes:
-                one = AE()
-                one.add_requested_context(sop_class, syntax)
-                contexts += one.requested_contexts
-        return contexts, [build_role(sop_class, scp_role=True) for sop_class, _ in classes]
 
     def _sent(self, event: Any) -> Dataset | int:
         return keep_sent(event, self._store, self.received)
@@ -310,9 +190,6 @@ class PacsPeer:
         self.unusable += 1
         return None
 
-    def _name(self) -> str:
-        return f"{self.node.called_aet} at {self.node.host}:{self.node.port}"
-
 
 def _query(level: str, **keys: str) -> Dataset:
     query = Dataset()
@@ -320,17 +197,6 @@ def _query(level: str, **keys: str) -> Dataset:
     for keyword, value in keys.items():
         setattr(query, keyword, value)
     return query
-
-
-def _answers(answers: Any) -> Iterator[tuple[Dataset, Dataset | None]]:
-    """Until the final one; an answer without a status means that the association is gone or the PACS is silent."""
-    try:
-        for status, result in answers:
-            if "Status" not in status:
-                raise _Lost("the association was lost")
-            yield status, result
-    except (RuntimeError, ValueError) as error:  # the association ended before the request was sent
-        raise _Lost(f"the association was lost ({error})") from error
 
 
 def _within(result: Dataset, hours: tuple[str, str]) -> bool:

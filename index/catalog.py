@@ -21,7 +21,7 @@ from model.errors import ArchiveError
 
 from .tables import Secret
 
-__all__ = ["Catalog", "migrate", "open_catalog"]
+__all__ = ["PATIENT_SECRET", "Catalog", "migrate", "open_catalog", "pseudonym"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ BUILDER_LOCK = WRITER_LOCK + 1  # and the one that lets one builder of generatio
 class Catalog:
     """The database of one archive. Thread-safe; sessions are not."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         self.url = sa.make_url(url).render_as_string(hide_password=True)
         self.engine = _engine(url)
         self._writing = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
@@ -91,8 +91,7 @@ class Catalog:
         """The pseudonym of a patient: 64 hexadecimal digits, HMAC-SHA256 under this catalog's own secret."""
         if self._patient_secret is None:
             self._patient_secret = self._read_secret(PATIENT_SECRET)
-        text = f"{issuer.strip()}\x1f{patient_id.strip()}"
-        return hmac.new(self._patient_secret, text.encode("utf-8", "backslashreplace"), hashlib.sha256).hexdigest()
+        return pseudonym(self._patient_secret, patient_id, issuer)
 
     def close(self) -> None:
         """Give every pooled connection back."""
@@ -110,7 +109,13 @@ class Catalog:
         return row.value
 
 
-def open_catalog(url: str) -> Catalog:
+def pseudonym(secret: bytes, patient_id: str, issuer: str = "") -> str:
+    """What stands for a patient in the catalog that has this secret."""
+    text = f"{issuer.strip()}\x1f{patient_id.strip()}"
+    return hmac.new(secret, text.encode("utf-8", "backslashreplace"), hashlib.sha256).hexdigest()
+
+
+def open_catalog(url: str | sa.URL) -> Catalog:
     """Open the catalog at a SQLAlchemy URL, such as ``sqlite:///data/alta.db``.
 
     Raises ArchiveError: database-unavailable, schema-outdated (``migrate`` was not run). A SQLite file that is not
@@ -139,7 +144,7 @@ def open_catalog(url: str) -> Catalog:
     return catalog
 
 
-def migrate(url: str, revision: str = "head") -> None:
+def migrate(url: str | sa.URL, revision: str = "head") -> None:
     """Bring the schema at ``url`` to ``revision``, creating the database file and its folder where needed.
 
     Safe to run by several processes at once: one works, the others wait and find it done.
@@ -199,7 +204,7 @@ def _reported(catalog: Catalog) -> Iterator[None]:
         raise ArchiveError(message, "database-unavailable") from error
 
 
-def _sqlite_file(url: str) -> Path | None:
+def _sqlite_file(url: str | sa.URL) -> Path | None:
     """None for another database, or one in memory."""
     parsed = sa.make_url(url)
     name = parsed.database or ""
@@ -208,7 +213,7 @@ def _sqlite_file(url: str) -> Path | None:
     return Path(name)
 
 
-def _engine(url: str) -> sa.Engine:
+def _engine(url: str | sa.URL) -> sa.Engine:
     parsed = sa.make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")

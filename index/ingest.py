@@ -17,6 +17,7 @@ from .batches import batched
 from .catalog import Catalog
 from .dicom import Refusal
 from .examine import Examined, Source, examiner
+from .forgotten import discard_forgotten
 from .known import split_known
 from .matching import match_reports
 from .progress import Progress
@@ -150,6 +151,7 @@ def _take_in_received(
         done = 0
         for batch in batched(sources, BATCH):
             _take_in(catalog, batch, examine, summary, retry_refused)
+            discard_forgotten(catalog, {path_key(s.path): s.path for s in batch if store.owns(s.path)})
             done += len(batch)
             if progress:
                 progress(done, len(sources))

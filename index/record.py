@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from .catalog import Catalog
 from .dicom import InstanceFacts, Refusal, clean
 from .examine import Examined
+from .forgotten import forgotten_among, forgotten_refusal, image_keys
 from .removal import forget_embeddings
 from .slots import SLOTS
 from .studies import History, histories, slot_instances
@@ -91,6 +92,7 @@ class _Recorder:
         }
         patients = [self._patient_key(fact) for fact in facts]
         self._patients = {p.key: p for p in session.scalars(sa.select(Patient).where(Patient.key.in_(patients)))}
+        self._forgotten = forgotten_among(session, {key for fact in facts for key in image_keys(catalog, fact)})
 
     def add(self, item: Examined) -> None:
         key = path_key(item.source.path)
@@ -100,9 +102,15 @@ class _Recorder:
             row = self._rows[key] = Instance(path_key=key, path=_shown(item.source.path), status=REFUSED)
         self._touch(row)
         self._retired = self._superseded = False
-        why = item.refusal or (None if item.report else self._conflict(item, row))
+        forgotten = item.facts is not None and not self._forgotten.isdisjoint(image_keys(self._catalog, item.facts))
+        if forgotten:
+            why: Refusal | None = forgotten_refusal()
+        else:
+            why = item.refusal or (None if item.report else self._conflict(item, row))
         row.size, row.modified_ns, row.sha256 = item.size, item.modified_ns, item.sha256
-        if item.facts:
+        if forgotten:
+            self._leave_nothing(row)
+        elif item.facts:
             self._copy_facts(item.facts, row, why is None and item.report is None)
         if why:
             self._refuse(row, why)
@@ -244,6 +252,13 @@ class _Recorder:
             if not accepted and isinstance(value, str):
                 value = value[: 64 if name == "sop_instance_uid" else 16]  # a refused file may hold anything
             setattr(row, name, value)
+
+    def _leave_nothing(self, row: Instance) -> None:
+        """Of a forgotten patient's file the archive knows where it lies, so that it can be removed there."""
+        if self._holders.get(row.sop_instance_uid) is row:
+            del self._holders[row.sop_instance_uid]
+        for name in ("patient_key", *_COPIED):
+            setattr(row, name, None)
 
     def _touch(self, row: Instance) -> None:
         if row.study is not None and row.study.patient_id is not None:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from .catalog import Catalog
 from .dicom import clean
+from .forgotten import without_forgotten
 from .removal import forget_embeddings
 from .report_versions import Standing, Version, compare
 from .reports import SECTIONS, ReportText
@@ -37,6 +38,7 @@ def record_reports(catalog: Catalog, session: Session, reports: Sequence[ReportT
     A report without a version that has new text replaces the one of the same study from an earlier run; within one run
     the first stands.
     """
+    reports = without_forgotten(catalog, session, reports)
     rows: list[Report] = []
     reopened: list[int] = []
     patients = [catalog.patient_key(report.patient_id) if report.patient_id else None for report in reports]

@@ -11,6 +11,7 @@ from rich.markup import escape
 from model.errors import AltaError
 
 from .archive import archive, db, ingest
+from .backup import backup as backup
 from .console import console
 from .data import data
 from .door_dicom import dicom as dicom
@@ -21,6 +22,7 @@ from .doors import pull, receive
 from .embed import embed
 from .encoders import adapters, import_published
 from .evaluation import evaluate
+from .forget import forget as forget
 from .index import index
 from .reports import reports as reports
 from .serving import demo, serve

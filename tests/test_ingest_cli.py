@@ -1,0 +1,97 @@
+"""``alta ingest``, ``alta receive dicom`` and ``alta pull pacs`` as one types them."""
+
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service import cli
+from service.cli.console import console
+from tests.conftest import WriteDicom, chest_dataset
+from tests.peers import Orthanc, file_bytes, free_port
+
+Alta = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def alta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Alta:
+    monkeypatch.setenv("ALTA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("ALTA_MIN_FREE_MB", "0")
+    monkeypatch.delenv("ALTA_DATABASE_URL", raising=False)
+    monkeypatch.setattr(console, "width", 300)
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["alta", *map(str, arguments)])
+        monkeypatch.setattr(console, "stderr", False)
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        shown = capsys.readouterr()
+        return code, shown.out + shown.err
+
+    return run
+
+
+def counts(shown: str, label: str) -> list[int]:
+    lines = [line for line in shown.splitlines() if label in line]
+    return [int(line.split("│")[2]) for line in lines]
+
+
+def test_several_sources_each_with_its_summary(
+    alta: Alta, tmp_path: Path, archive: Path, write_dicom: WriteDicom
+) -> None:
+    write_dicom("a.dcm", study="1.2.3.1")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as packed:
+        packed.writestr("1", file_bytes(chest_dataset(study="1.2.3.2")))
+        packed.writestr("2", file_bytes(chest_dataset(study="1.2.3.3")))
+        packed.writestr("page.dcm", "<html>")
+    (tmp_path / "reports.csv").write_text("study_instance_uid,report\n1.2.3.2,FINDINGS: Clear.\n")
+    sources = (archive, tmp_path / "b.zip", "--reports", tmp_path / "reports.csv")
+
+    code, shown = alta("ingest", *sources, "--dry-run")
+    assert code == 0 and counts(shown, "accepted, new") == [1, 2] and "not-dicom" in shown
+    assert not (tmp_path / "data").exists()
+
+    code, shown = alta("ingest", *sources)
+    assert code == 0 and counts(shown, "accepted, new") == [1, 2]
+    code, shown = alta("ingest", *sources)
+    assert counts(shown, "accepted, new") == [0, 0] and counts(shown, "unchanged") == [1, 2]
+    code, shown = alta("ingest", *sources, "--dry-run")
+    assert counts(shown, "accepted, new") == [0, 0] and counts(shown, "unchanged") == [1, 2]
+
+
+def test_a_source_that_is_not_there_is_said_before_any_is_read(alta: Alta, archive: Path, tmp_path: Path) -> None:
+    code, shown = alta("ingest", archive, tmp_path / "none.zip")
+    assert code == 1 and "none.zip" in shown
+    assert not (tmp_path / "data").exists()
+
+
+def test_nobody_may_send_unless_named(alta: Alta) -> None:
+    code, shown = alta("receive", "dicom", "--port", 0)
+    assert code == 1 and "--allow AET" in shown
+
+
+def test_a_pacs_that_could_not_reach_us_is_said_at_once(alta: Alta, tmp_path: Path) -> None:
+    days = ("--from", "2024-03-01", "--to", "2024-03-01")
+    code, shown = alta("pull", "pacs", "--host", "192.0.2.1", "--port", 104, "--called-aet", "PACS", *days)
+    assert code == 1 and "--listen-host" in shown
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("way", [["--get"], []])
+def test_studies_of_a_pacs_are_fetched_once_and_counted(alta: Alta, orthanc: Orthanc, way: list[str]) -> None:
+    orthanc.upload(chest_dataset(study="1.2.3.1"), chest_dataset(study="1.2.3.2", StudyDate="20240302"))
+    port = free_port()
+    orthanc.know("ALTA", port)
+    where = ("--host", "127.0.0.1", "--port", orthanc.dicom_port, "--called-aet", "ORTHANC", "--listen-port", port)
+    days = ("--from", "2024-03-01", "--to", "2024-03-02", *way)
+    code, shown = alta("pull", "pacs", *where, *days, "--dry-run")
+    assert code == 0 and "2 would be fetched" in shown
+    code, shown = alta("pull", "pacs", *where, *days)
+    assert code == 0 and "New studies: 2." in shown
+    code, shown = alta("pull", "pacs", *where, *days)
+    assert code == 0 and "New studies: 0." in shown

@@ -13,20 +13,21 @@ from .embed import EmbedSummary, embed_pending, pending_counts
 from .examine import with_seen_view
 from .filters import Filters
 from .gallery import Gallery
-from .generation_table import GenerationInfo, generations, live_generation, read_generation
+from .generation_table import GenerationInfo, list_generations, live_generation, read_generation
 from .generations import build_generation, remove_old, rollback, verify_generation
 from .ingest import IngestSummary, ingest_folder, ingest_manifest, ingest_received
 from .pairs import Pairs, read_pairs
 from .progress import Progress
 from .pruning import PruneSummary, prune
 from .received import ReceivedStore
+from .records import ReportRecord, StudyRecord
 from .refusals import RefusedFile, refusal_counts, refused_files
 from .reindex import Reindex, begin_reindex, end_reindex, reindex_under_way
 from .reports import ReportText, parse_sections
 from .slots import arrange_slots
 from .snapshot import Hit, Snapshot
 from .sources import FolderSource, ManifestSource, StudySource, ZipSource, source_of
-from .studies import ReportRecord, StudyRecord, find_study, prior_slots, study_slots
+from .studies import find_study, prior_slots, study_slots
 
 __all__ = [
     "Catalog",
@@ -61,7 +62,7 @@ __all__ = [
     "embed_pending",
     "end_reindex",
     "find_study",
-    "generations",
+    "list_generations",
     "ingest_folder",
     "ingest_manifest",
     "ingest_received",

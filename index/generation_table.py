@@ -24,7 +24,7 @@ __all__ = [
     "RETIRED",
     "GenerationInfo",
     "activate",
-    "generations",
+    "list_generations",
     "live_generation",
     "live_row",
     "read_generation",
@@ -86,7 +86,7 @@ def live_generation(catalog: Catalog) -> GenerationInfo | None:
         return live_row(session)
 
 
-def generations(catalog: Catalog, *states: str) -> list[GenerationInfo]:
+def list_generations(catalog: Catalog, *states: str) -> list[GenerationInfo]:
     """Generations in these states, all of them without any, newest first."""
     query = sa.select(Generation).order_by(Generation.id.desc())
     if states:

@@ -30,7 +30,7 @@ from .generation_table import (
     RETIRED,
     GenerationInfo,
     activate,
-    generations,
+    list_generations,
     live_generation,
     live_row,
     read_generation,
@@ -111,7 +111,7 @@ def rollback(
     with disk_errors(folder), one_builder(catalog, folder):
         live = live_generation(catalog)
         if to is None:
-            kept = [info for info in generations(catalog, RETIRED) if live is None or info.id < live.id]
+            kept = [info for info in list_generations(catalog, RETIRED) if live is None or info.id < live.id]
             if not kept:
                 raise ArchiveError("No older generation is kept. See `alta index list`.", "nothing-to-go-back-to")
             target = kept[0]
@@ -151,14 +151,16 @@ def remove_old(
         session.execute(query.values(state=REMOVED))
     for info in old:
         _remove_parts(folder, info, engines)
-    remove_folders(folder, {info.id for info in generations(catalog, LIVE, RETIRED, BUILDING)})
+    remove_folders(folder, {info.id for info in list_generations(catalog, LIVE, RETIRED, BUILDING)})
     return ids
 
 
 def old_generations(catalog: Catalog, keep: int) -> list[GenerationInfo]:
     """The retired generations beyond ``keep``, the live one counted: those that were live longest ago."""
-    retired = sorted(generations(catalog, RETIRED), key=lambda info: (info.activated_at or info.created_at, info.id))
-    live = len(generations(catalog, LIVE))
+    retired = sorted(
+        list_generations(catalog, RETIRED), key=lambda info: (info.activated_at or info.created_at, info.id)
+    )
+    live = len(list_generations(catalog, LIVE))
     return retired[: max(0, len(retired) - max(0, keep - live))]
 
 
@@ -254,7 +256,7 @@ def _current(
 
 def _forget_interrupted(catalog: Catalog, folder: Path, engines: Mapping[str, Engine]) -> None:
     """A building row under the builder's lock was left by a process that died, on this host or another."""
-    for info in generations(catalog, BUILDING):
+    for info in list_generations(catalog, BUILDING):
         _fail(catalog, folder, info.id, engines, "The process ended while building.")
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from .catalog import Catalog
 from .engines import LOCAL_ENGINES, Engine
-from .generation_table import LIVE, RETIRED, GenerationInfo, generations
+from .generation_table import LIVE, RETIRED, GenerationInfo, list_generations
 from .generations import KEPT, old_generations, one_builder, remove_old
 from .reindex import reindex_under_way
 from .tables import Embedding, EmbeddingFailure, EmbeddingRemoval
@@ -53,7 +53,7 @@ def _prune(
     catalog: Catalog, folder: Path, models: set[str], keep: int, dry_run: bool, engines: Mapping[str, Engine]
 ) -> PruneSummary:
     old = {info.id for info in old_generations(catalog, keep)}
-    kept = [info for info in generations(catalog, LIVE, RETIRED) if info.id not in old]
+    kept = [info for info in list_generations(catalog, LIVE, RETIRED) if info.id not in old]
     models |= {info.model_fingerprint for info in kept}
     under_way = reindex_under_way(catalog)
     if under_way is not None:

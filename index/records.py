@@ -1,14 +1,43 @@
-"""Studies of a search's hits, in two plain queries: it is done for every request."""
+"""Archived studies as callers see them, read in two plain queries: it is done for every hit of every search."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
 
 import sqlalchemy as sa
 
 from .slots import UNKNOWN
-from .studies import ReportRecord, StudyRecord
 from .tables import ACCEPTED, MATCHED, Instance, Patient, Report, Study
 
-__all__ = ["read_records"]
+__all__ = ["ReportRecord", "StudyRecord", "read_records"]
+
+
+@dataclass(frozen=True)
+class ReportRecord:
+    """A report: the sections that were found, and the whole text."""
+
+    text: str
+    indication: str | None = None
+    comparison: str | None = None
+    findings: str | None = None
+    impression: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One study. ``views``: PA, AP, LATERAL, ... , else frontal, lateral or unknown; ``age`` in years."""
+
+    study_instance_uid: str
+    accession_number: str | None
+    study_date: date | None
+    modality: str
+    views: tuple[str, ...]
+    sex: str | None
+    age: float | None
+    description: str | None
+    report: ReportRecord | None
+    patient_key: str  # a pseudonym; still not for the outside, it links studies
+
 
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
 

@@ -17,8 +17,7 @@ from .delta import Delta, in_sorted
 from .filters import NO_FILTERS, Filters
 from .generation_parts import OpenPart
 from .generation_table import GenerationInfo
-from .records import read_records
-from .studies import StudyRecord
+from .records import StudyRecord, read_records
 from .tables import Study
 
 __all__ = ["Hit", "Snapshot"]

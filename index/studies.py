@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,48 +12,19 @@ from model.errors import UnknownStudy
 from .catalog import Catalog
 from .dicom import InstanceFacts
 from .priors import in_window, prior_window
-from .slots import CURRENT_SLOTS, PRIOR_SLOTS, UNKNOWN, arrange_slots, is_earlier
-from .tables import ACCEPTED, MATCHED, Instance, Patient, Report, Study
+from .records import StudyRecord, read_records
+from .slots import CURRENT_SLOTS, PRIOR_SLOTS, arrange_slots, is_earlier
+from .tables import ACCEPTED, Instance, Patient, Study
 
 __all__ = [
     "History",
-    "ReportRecord",
     "SlotFiles",
-    "StudyRecord",
     "find_study",
     "histories",
-    "load_records",
     "prior_slots",
     "slot_instances",
     "study_slots",
 ]
-
-
-@dataclass(frozen=True)
-class ReportRecord:
-    """A report: the sections that were found, and the whole text."""
-
-    text: str
-    indication: str | None = None
-    comparison: str | None = None
-    findings: str | None = None
-    impression: str | None = None
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """One study. ``views``: PA, AP, LATERAL, ... , else frontal, lateral or unknown; ``age`` in years."""
-
-    study_instance_uid: str
-    accession_number: str | None
-    study_date: date | None
-    modality: str
-    views: tuple[str, ...]
-    sex: str | None
-    age: float | None
-    description: str | None
-    report: ReportRecord | None
-    patient_key: str  # a pseudonym; still not for the outside, it links studies
 
 
 SlotFiles = dict[str, Path]
@@ -75,22 +45,7 @@ def find_study(catalog: Catalog, study_instance_uid: str) -> StudyRecord:
     """The archived study. Raises UnknownStudy."""
     with catalog.session() as session:
         study = _require(session, study_instance_uid)
-        return load_records(session, [study.id])[study.id]
-
-
-def load_records(session: Session, study_ids: Iterable[int]) -> dict[int, StudyRecord]:
-    """Records by study row id; ids that no longer exist are absent."""
-    query = (
-        sa.select(Study)
-        .where(Study.id.in_(list(study_ids)))
-        .options(
-            selectinload(Study.instances.and_(Instance.status == ACCEPTED)),
-            selectinload(Study.reports.and_(Report.status == MATCHED)),
-            selectinload(Study.patient),
-        )
-        .execution_options(populate_existing=True)
-    )
-    return {study.id: _record(study) for study in session.scalars(query)}
+        return read_records(session.connection(), [study.id])[study.id]
 
 
 def study_slots(catalog: Catalog, study_instance_uid: str) -> SlotFiles:
@@ -171,24 +126,3 @@ def _require(session: Session, study_instance_uid: str) -> Study:
     if study is None:
         raise UnknownStudy(f"No study {study_instance_uid[:64]} is in the archive.")
     return study
-
-
-def _record(study: Study) -> StudyRecord:
-    views = {instance.view_position or instance.view or UNKNOWN for instance in study.instances}
-    report = study.reports[0] if study.reports else None
-    return StudyRecord(
-        study_instance_uid=study.study_instance_uid,
-        accession_number=study.accession_number,
-        study_date=study.study_date,
-        modality=study.modality,
-        views=tuple(sorted(views)),
-        sex=study.patient_sex,
-        age=study.patient_age,
-        description=study.description,
-        report=_report_record(report) if report else None,
-        patient_key=study.patient.key,
-    )
-
-
-def _report_record(row: Report) -> ReportRecord:
-    return ReportRecord(row.text, row.indication, row.comparison, row.findings, row.impression)

@@ -35,7 +35,9 @@ def unit(seed: int, rows: int, width: int = 16) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def add_embeddings(catalog: Catalog, vectors: np.ndarray, kind: str = "image", first: int = 0) -> None:
+def add_embeddings(
+    catalog: Catalog, vectors: np.ndarray, kind: str = "image", first: int = 0, model: str = MODEL
+) -> None:
     """A study each, numbered from ``first``; studies that exist get another kind."""
     with catalog.write() as session:
         patient = session.scalar(sa.select(Patient)) or Patient(key="p")
@@ -49,7 +51,7 @@ def add_embeddings(catalog: Catalog, vectors: np.ndarray, kind: str = "image", f
                 session.flush()
             blob = vector.astype("<f4").tobytes()
             session.add(
-                Embedding(study_id=study.id, kind=kind, model_fingerprint=MODEL, vector=blob, source_hash="0" * 64)
+                Embedding(study_id=study.id, kind=kind, model_fingerprint=model, vector=blob, source_hash="0" * 64)
             )
 
 

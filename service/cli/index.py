@@ -49,13 +49,13 @@ def build(engine: Engine = None, keep: Keep = 2) -> None:
 
 
 @index.command("list")
-def list_generations() -> None:
+def index_list() -> None:
     """Every generation: live, kept to go back to, failed, removed."""
-    from index import generations, open_catalog
+    from index import list_generations, open_catalog
 
     catalog = open_catalog(archive_settings().catalog_url)
     table = Table("id", "state", "studies", "reports", "engine", "recall@10", "model", "live since", "detail")
-    for info in generations(catalog):
+    for info in list_generations(catalog):
         table.add_row(
             str(info.id),
             info.state,
@@ -130,13 +130,13 @@ def rollback(
 @index.command("verify")
 def verify() -> None:
     """Compare the files of every kept generation with the hashes they were written with."""
-    from index import generations, open_catalog, verify_generation
+    from index import list_generations, open_catalog, verify_generation
     from model.errors import ArchiveError
 
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
     failed = False
-    for info in generations(catalog, "live", "retired"):
+    for info in list_generations(catalog, "live", "retired"):
         try:
             verify_generation(catalog, settings.generations_dir, info)
             console.print(f"Generation {info.id} ({info.state}) is whole.")

@@ -20,7 +20,7 @@ from .engines import Engine
 from .forgotten import NamedPatient
 from .generation_parts import open_part, place_of
 from .generation_table import BUILDING, LIVE, RETIRED
-from .generation_table import generations as generations_in
+from .generation_table import list_generations
 from .patient_rows import find_patient_rows
 from .tables import ACCEPTED, KINDS, Instance, Report, Secret, Study
 
@@ -144,7 +144,7 @@ def _indexes(catalog: Catalog, folder: Path, engines: Mapping[str, Engine], stud
         }
     gone = sorted(set(study_ids) - reused)  # a new study may have been given the number of an old one
     places = []
-    kept = generations_in(catalog, LIVE, RETIRED, BUILDING)
+    kept = list_generations(catalog, LIVE, RETIRED, BUILDING)
     for info in kept:
         if info.state == BUILDING:
             places.append(Place(f"generation {info.id}", None, None, "being built: run this again when it is done"))

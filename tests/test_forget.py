@@ -16,7 +16,7 @@ from index.backup_file import sqlite_url
 from index.forget import Forgotten, forget_patient, preview_forget
 from index.forget_proof import mentions
 from index.forgotten import NamedPatient, remember_patient
-from index.generation_table import LIVE, RETIRED, generations
+from index.generation_table import LIVE, RETIRED, list_generations
 from index.ingest import ingest_received
 from index.received import ReceivedStore
 from index.tables import Base, Embedding, ForgottenPatient, Instance, Patient, Report, Setting, Study
@@ -130,7 +130,7 @@ def test_searchers_leave_the_patient_out_at_once_and_files_of_indexes_are_gone(w
     world.forget()
     assert world.found(serving) == OTHERS
     assert world.found(Gallery(world.catalog, world.generations)) == OTHERS
-    [live] = generations(world.catalog, LIVE, RETIRED)
+    [live] = list_generations(world.catalog, LIVE, RETIRED)
     assert {path.name for path in world.generations.iterdir() if path.is_dir()} == {str(live.id)}
     assert str(live.id) not in older
 
@@ -477,7 +477,7 @@ def test_killed_anywhere_and_run_again_nothing_is_left(world: World, url: str, t
     assert world.left() == EMPTY
     assert len(owned) == 2 and not any(path.exists() for path in [*owned, waiting])
     assert b"Effusion of the first." not in file.read_bytes()
-    [live] = generations(world.catalog, LIVE, RETIRED)
+    [live] = list_generations(world.catalog, LIVE, RETIRED)
     assert {path.name for path in world.generations.iterdir() if path.is_dir()} == {str(live.id)}
     assert world.found(Gallery(world.catalog, world.generations)) == OTHERS
     with world.catalog.session() as session:

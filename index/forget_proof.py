@@ -19,8 +19,7 @@ from .catalog import PATIENT_SECRET, Catalog, pseudonym
 from .engines import Engine
 from .forgotten import NamedPatient
 from .generation_parts import open_part, place_of
-from .generation_table import BUILDING, LIVE, RETIRED
-from .generation_table import list_generations
+from .generation_table import BUILDING, LIVE, RETIRED, list_generations
 from .patient_rows import find_patient_rows
 from .tables import ACCEPTED, KINDS, Instance, Report, Secret, Study
 

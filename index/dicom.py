@@ -188,7 +188,7 @@ def _refuse_pixels(dataset: Dataset) -> Refusal | None:
 
 
 def image_syntaxes() -> list[UID]:
-    """The transfer syntaxes that can be decoded, the plain ones first; without the deflated one, which no image needs."""
+    """The transfer syntaxes that can be decoded, plain ones first; not the deflated one, which no image needs."""
     found = [syntax for syntax in AllTransferSyntaxes if _is_image_syntax(syntax)]
     return [syntax for syntax in found if syntax != DeflatedExplicitVRLittleEndian]
 

@@ -264,7 +264,7 @@ def test_a_preview_tells_the_same_and_writes_nothing(
     draft = DraftStore(tmp_path / "draft", store)
     told = preview(sqlite_catalog, ZipSource(path, draft), workers=0)
     assert reasons(sqlite_catalog) == {} and not store.folder.exists()
-    assert [file for file in draft.folder.rglob("*.dcm")] == []
+    assert list(draft.folder.rglob("*.dcm")) == []
     done = take_in(path)
     assert (told.summary.accepted, told.summary.updated, told.summary.refused) == (3, 1, done.refused)
     assert (done.accepted, done.updated) == (3, 1)

@@ -30,9 +30,11 @@ from .prepared import ComingStudy, ImageReader
 from .progress import Progress
 from .tables import IMAGE, KINDS
 
-__all__ = ["EmbedSummary", "embed_pending", "pending_counts"]
+__all__ = ["EmbedSummary", "Tried", "embed_pending", "pending_counts"]
 
 logger = logging.getLogger(__name__)
+
+Tried = tuple[str, int, str]  # kind, study row, source hash: a failure that may pass, but not in this run
 
 AHEAD: Final = 2  # batches whose images are decoded while one is encoded
 
@@ -92,19 +94,21 @@ def embed_pending(
     part: Part = EVERYTHING,
     stop: Event | None = None,
     summary: EmbedSummary | None = None,
+    given_up: set[Tried] | None = None,
 ) -> EmbedSummary:
     """Embed every study image set and report that has no current embedding of this encoder.
 
     One transaction a batch. ``workers`` processes read images, one a core where not given; 0 reads them in this
     process. A study that cannot be read or encoded is recorded as failed and costs only itself; the error of an encoder
     that fails on study after study is raised. ``stop``: once set, the batch under way is the last. ``summary``: counts
-    are added to it as the run goes on.
+    are added to it as the run goes on. ``given_up``: what is not tried; failures are added to it.
     """
     summary = EmbedSummary() if summary is None else summary
     fingerprint = encoder.fingerprint
     if retry_failed:
         forget_failures(catalog, fingerprint)
-    book = _Book(catalog, fingerprint, summary, progress, sum(pending_counts(catalog, fingerprint, part).values()))
+    pending = sum(pending_counts(catalog, fingerprint, part).values())
+    book = _Book(catalog, fingerprint, summary, progress, pending, set() if given_up is None else given_up)
     encode = BatchEncoder(encoder)
     clock = _Clock(summary)
     written: Future[None] | None = None
@@ -144,14 +148,20 @@ class _Book:
     """What is to be done and what was: everything that touches the database, in its thread."""
 
     def __init__(
-        self, catalog: Catalog, fingerprint: str, summary: EmbedSummary, progress: Progress | None, pending: int
+        self,
+        catalog: Catalog,
+        fingerprint: str,
+        summary: EmbedSummary,
+        progress: Progress | None,
+        pending: int,
+        given_up: set[Tried],
     ) -> None:
         self._catalog = catalog
         self._fingerprint = fingerprint
         self._summary = summary
         self._progress = progress
         self._total = summary.done + pending
-        self._given_up: set[tuple[str, int, str]] = set()  # failures that may pass, but not in this run
+        self._given_up = given_up
 
     def batches(self, size: int, part: Part) -> Iterator[_Batch]:
         for kind in KINDS:

@@ -6,6 +6,7 @@ whole look now and then.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
@@ -16,13 +17,15 @@ import sqlalchemy as sa
 from model.encoder import StudyEncoder
 
 from .catalog import Catalog
-from .embed import EmbedSummary, embed_pending
+from .embed import EmbedSummary, Tried, embed_pending
 from .pending import EVERYTHING, PASSING_REASONS, Part
 from .tables import EmbeddingRemoval, Instance, Report, Study
 
 __all__ = ["embed_as_it_comes"]
 
 POLL_S: Final = 1.0
+# A report is matched to its study in a transaction after the one that wrote it, so rows are looked at for a while.
+FRESH_S: Final = 10.0
 WHOLE_LOOK_S: Final = 60.0
 # A whole look takes at most a twentieth of the time, however large the archive is.
 PATIENCE: Final = 20
@@ -49,18 +52,23 @@ def embed_as_it_comes(
 ) -> EmbedSummary:
     """``embed_pending`` again and again until ``stop`` is set; the batch under way is then finished.
 
-    What failed for a reason that may pass is tried again with every whole look, once a minute, and counted
-    once. ``tell`` hears the sum so far whenever something was embedded.
+    What failed for a reason that may pass is tried again with every whole look, once a minute, and counted once.
+    ``tell`` hears the sum so far whenever something was embedded.
     """
     summary = EmbedSummary()
-    mark: _Mark | None = None
+    marks: deque[tuple[float, _Mark]] = deque()  # with the time of each
+    given_up: set[Tried] = set()  # until the next whole look
     next_look = 0.0
     while not stop.is_set():
         newest = _newest(catalog)
-        part = EVERYTHING if mark is None or time.monotonic() >= next_look else _arrived(catalog, mark, newest)
+        marks.append((time.monotonic(), newest))
+        while marks[-1][0] - marks[0][0] > FRESH_S and len(marks) > 2:
+            marks.popleft()
+        part = EVERYTHING if time.monotonic() >= next_look else _arrived(catalog, marks[0][1], newest)
         if part is not None:
             start, before = time.monotonic(), summary.images + summary.reports
             if part is EVERYTHING:
+                given_up.clear()
                 for reason in PASSING_REASONS:
                     summary.failed.pop(reason, None)
             embed_pending(
@@ -71,13 +79,13 @@ def embed_as_it_comes(
                 part=part,
                 stop=stop,
                 summary=summary,
+                given_up=given_up,
             )
             now = time.monotonic()
             if tell and summary.images + summary.reports > before:
                 tell(summary)
             if part is EVERYTHING:
                 next_look = now + max(WHOLE_LOOK_S, PATIENCE * (now - start))
-        mark = newest
         stop.wait(POLL_S)
     return summary
 

@@ -2,8 +2,13 @@
 
 import os
 import signal
+from pathlib import Path
+
+import numpy as np
 
 from index.examine import Examined, Source, examine
+from index.prepared import prepare_file
+from model.image import ImageTransform
 
 from .broken_decoders import hang
 
@@ -22,3 +27,11 @@ def examine_broken(source: Source) -> Examined:
     if source.path.name == "glutton.dcm":
         bytearray(2**40)
     return examine_or_die(source)
+
+
+def prepare_broken(path: Path, sha256: str, transform: ImageTransform) -> np.ndarray:
+    if path.name == "killer.dcm":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if path.name == "hanger.dcm":
+        hang()
+    return prepare_file(path, sha256, transform)

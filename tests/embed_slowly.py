@@ -28,4 +28,4 @@ def tell(done: int, total: int) -> None:
 
 if __name__ == "__main__":
     print("started", flush=True)
-    embed_pending(open_catalog(sys.argv[1]), SlowEncoder(), batch_size=3, progress=tell)
+    embed_pending(open_catalog(sys.argv[1]), SlowEncoder(), batch_size=3, workers=1, progress=tell)

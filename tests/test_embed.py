@@ -15,7 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, embed_pending, ingest_folder, migrate, open_catalog, pending_counts
-from index.tables import Embedding, EmbeddingFailure, Study
+from index.pending import Walk
+from index.tables import Embedding, EmbeddingFailure, Instance, Study
 from model.encoder import StudyImages
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
@@ -181,6 +182,114 @@ def test_a_poisoned_study_costs_itself_and_not_its_batch(
     assert embed_pending(catalog, Poisoned()).failed.total() == 0
     summary = embed_pending(catalog, FakeEncoder(), retry_failed=True)
     assert (summary.images, summary.reports, failures(catalog)) == (2, 1, [])
+
+
+class Full(FakeEncoder):
+    """A device on which two studies fit, and no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
+        self.calls += 1
+        if len(studies) > 2:
+            raise MemoryError("the device is full")
+        return super().encode_studies(studies)
+
+
+def test_a_batch_that_does_not_fit_is_halved(sqlite_catalog: Catalog, archive: Path, write_dicom: WriteDicom) -> None:
+    fill(sqlite_catalog, archive, write_dicom, 8)
+    encoder = Full()
+    assert embed_pending(sqlite_catalog, encoder, batch_size=8, workers=0).images == 8
+    assert encoder.calls == 7  # 8, 4, 2, 2, 4, 2, 2
+
+
+class Meanwhile(FakeEncoder):
+    """Does something to the archive while the first batch is encoded."""
+
+    def __init__(self, catalog: Catalog, statement: sa.Executable) -> None:
+        super().__init__()
+        self.todo: list[sa.Executable] = [statement]
+        self.catalog = catalog
+
+    def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
+        with self.catalog.write() as session:
+            while self.todo:
+                session.execute(self.todo.pop())
+        return super().encode_studies(studies)
+
+
+def test_what_changes_while_it_is_encoded_is_not_written_as_current(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom
+) -> None:
+    for number in range(3):
+        write_dicom(f"{number}.dcm", study=f"1.2.3.{number}", seed=number, PatientID=f"P{number}")
+    ingest_folder(catalog, archive, workers=0)
+    change = sa.update(Study).where(Study.study_instance_uid == "1.2.3.1").values(image_source="0" * 64)
+    summary = embed_pending(catalog, Meanwhile(catalog, change), workers=0)
+    assert summary.images == 2
+    assert {row[0] for row in embeddings(catalog)} == {"1.2.3.0", "1.2.3.2"}
+    assert pending_counts(catalog, FakeEncoder().fingerprint)["image"] == 1
+
+
+def test_a_study_that_is_removed_while_it_is_encoded_leaves_nothing_behind(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom
+) -> None:
+    write_dicom("0.dcm", study="1.2.3.0")
+    ingest_folder(catalog, archive, workers=0)
+    encoder = Meanwhile(catalog, sa.delete(Study))
+    encoder.todo.append(sa.update(Instance).values(study_id=None))
+    assert embed_pending(catalog, encoder, workers=0).images == 0
+    assert embeddings(catalog) == set()
+
+
+def test_a_run_that_is_told_to_stop_finishes_its_batch_and_the_next_run_does_the_rest(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    fill(catalog, archive, write_dicom, 9)
+    stop = threading.Event()
+
+    class Stopped(FakeEncoder):
+        def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
+            stop.set()
+            return super().encode_studies(studies)
+
+    assert embed_pending(catalog, Stopped(), batch_size=2, workers=0, stop=stop).images == 2
+    assert len(embeddings(catalog)) == 2
+    assert embed_pending(catalog, encoder, workers=0).images == 7
+
+
+def test_a_walk_that_goes_on_elsewhere_still_comes_everywhere(
+    catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
+) -> None:
+    fill(catalog, archive, write_dicom, 12)
+    walk = Walk(catalog, "image", encoder.fingerprint, size=2)
+    seen: list[int] = []
+    for tasks in walk:
+        seen.extend(task.study_id for task in tasks)
+        if len(seen) in (2, 4, 6):
+            walk.elsewhere()
+    assert len(set(seen)) == 12
+
+
+def test_a_batch_that_another_worker_has_done_sends_this_one_elsewhere(
+    sqlite_catalog: Catalog, archive: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(sqlite_catalog, archive, write_dicom, 6)
+    moves: list[Walk] = []
+    monkeypatch.setattr(Walk, "elsewhere", lambda walk: moves.append(walk))
+
+    class Late(FakeEncoder):
+        """Another worker does everything while this one encodes its first batch."""
+
+        def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
+            embed_pending(sqlite_catalog, FakeEncoder(), workers=0)
+            return super().encode_studies(studies)
+
+    assert embed_pending(sqlite_catalog, Late(), batch_size=3, workers=0).images == 0
+    assert moves
+    assert len(embeddings(sqlite_catalog)) == 12
 
 
 class Broken(FakeEncoder):

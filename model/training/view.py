@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 TRAINING_SEED, THRESHOLD_SEED = 7001, 7002
 PATIENTS, THRESHOLD_PATIENTS = 2000, 400
-WIDTHS = (12, 24, 32)  # channels: 11,000 weights in all; wider ones learned the simulator better, not films
+WIDTHS = (12, 24, 32)  # channels: 11,000 weights in all; a wider one answered fewer real films
 EPOCHS, BATCH, RATE, DECAY = 16, 256, 3e-3, 0.05
 SMOOTHING = 0.02  # of labels: some pictures are beyond telling, and nothing should be called certain
 MOST_WRONG = 0.0005

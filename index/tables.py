@@ -143,6 +143,8 @@ class Instance(Base):
 
     __tablename__ = "instance"
     __table_args__ = (
+        # Both, or SQLite walks every accepted file to find the few of a study.
+        sa.Index(None, "study_id", "status"),
         # One accepted file a SOP instance, whatever two ingests at once may try.
         sa.Index(
             "uq_instance_accepted_sop_instance_uid",
@@ -162,7 +164,7 @@ class Instance(Base):
     status: Mapped[str] = mapped_column(sa.String(16), index=True)
     reason: Mapped[str | None] = mapped_column(sa.String(64))
     detail: Mapped[str | None] = mapped_column(sa.Text)
-    study_id: Mapped[int | None] = mapped_column(sa.ForeignKey("study.id"), index=True)
+    study_id: Mapped[int | None] = mapped_column(sa.ForeignKey("study.id"))
     sop_instance_uid: Mapped[str | None] = mapped_column(sa.String(64))
     # HMAC of the Patient ID and issuer that the file names, of refused files too: what `forget` has to find.
     patient_key: Mapped[str | None] = mapped_column(sa.String(64), index=True)

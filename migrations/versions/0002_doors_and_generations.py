@@ -67,6 +67,8 @@ def upgrade() -> None:
         generation.alter_column("settings", server_default=None)
         generation.alter_column("removal_max_id", server_default=None)
     _retire_generations("An older version built it. Run `alta index build`.")
+    op.drop_index(op.f("ix_instance_study_id"), table_name="instance")
+    op.create_index(op.f("ix_instance_study_id_status"), "instance", ["study_id", "status"])
     op.drop_index("ix_embedding_model_fingerprint_kind", table_name="embedding")
     op.create_index(op.f("ix_embedding_model_fingerprint_kind_id"), "embedding", ["model_fingerprint", "kind", "id"])
     op.drop_index(op.f("ix_study_study_date"), table_name="study")
@@ -77,6 +79,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index(op.f("ix_study_study_date_modality_patient_sex_patient_age"), table_name="study")
     op.create_index(op.f("ix_study_study_date"), "study", ["study_date"])
+    op.drop_index(op.f("ix_instance_study_id_status"), table_name="instance")
+    op.create_index(op.f("ix_instance_study_id"), "instance", ["study_id"])
     op.drop_index(op.f("ix_embedding_model_fingerprint_kind_id"), table_name="embedding")
     op.create_index("ix_embedding_model_fingerprint_kind", "embedding", ["model_fingerprint", "kind"])
     _retire_generations("A newer version built it. Run `alta index build`.")

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +23,12 @@ from .backup import list_backups
 from .backup_file import open_for_change, partial_files, sqlite_url
 from .catalog import PATIENT_SECRET, Catalog, migrate, pseudonym
 from .engines import LOCAL_ENGINES, Engine
-from .forget_proof import Place, look_everywhere
+from .forget_proof import Place, look_everywhere, not_of_others
 from .forgotten import NamedPatient
 from .generation_table import LIVE, RETIRED, live_generation
 from .generations import build_generation, remove_old
 from .ingest import ingest_received
-from .patient_rows import PatientRows, erase, find_patient_rows
+from .patient_rows import KnownNames, PatientRows, erase, find_patient_rows
 from .received import ReceivedStore
 from .tables import Base, Generation, Secret, Setting
 
@@ -70,7 +71,7 @@ def preview_forget(catalog: Catalog, patient: NamedPatient, store: ReceivedStore
     """What forgetting would remove; nothing is written. Raises ArchiveError ambiguous-patient."""
     with catalog.session() as session:
         note = _read_note(session, _note_name(catalog, patient))
-        rows = find_patient_rows(session, patient, catalog.patient_key, **_known(note))
+        rows = find_patient_rows(session, patient, catalog.patient_key, _known(note))
     _add(note, rows, store)
     places = [Place(name, count, None) for name, count in note.found.items()]
     places += [Place(f"backup {info.path}", None, None) for info in list_backups(catalog)]
@@ -95,7 +96,7 @@ def forget_patient(
     with catalog.write() as session:
         _delete_securely(session)
         note = _read_note(session, name)
-        rows = find_patient_rows(session, patient, catalog.patient_key, **_known(note))
+        rows = find_patient_rows(session, patient, catalog.patient_key, _known(note))
         _add(note, rows, store)
         refused = patient.refused_keys(catalog.patient_key, rows.study_uids, rows.accessions)
         erase(session, rows, refused, patient.key(catalog.patient_key))
@@ -120,9 +121,7 @@ def forget_patient(
         engines=engines,
         found=note.found,
         study_ids=note.study_ids,
-        study_uids=note.study_uids,
-        sop_uids=note.sop_uids,
-        accessions=note.accessions,
+        known=_known(note),
         own_files=note.own_files,
         unreachable=unreachable,
         problem=problem,
@@ -159,8 +158,8 @@ def _add(note: _Note, rows: PatientRows, store: ReceivedStore) -> None:
     note.accessions = sorted({*note.accessions, *rows.accessions})
 
 
-def _known(note: _Note) -> dict[str, list[str]]:
-    return {"study_uids": note.study_uids, "sop_uids": note.sop_uids, "accessions": note.accessions}
+def _known(note: _Note) -> KnownNames:
+    return KnownNames(note.study_uids, note.sop_uids, note.accessions)
 
 
 def _note_name(catalog: Catalog, patient: NamedPatient) -> str:
@@ -198,6 +197,8 @@ def _rebuild(
 def _clean_backups(catalog: Catalog, patient: NamedPatient, note: _Note, report: Report) -> dict[Path, str]:
     """Erase the patient from every backup on the list; returns those that could not be, and why."""
     failed: dict[Path, str] = {}
+    with catalog.session() as session:
+        known = not_of_others(session, _known(note))
     backups = list_backups(catalog)
     for number, info in enumerate(backups, start=1):
         for left in partial_files(info.path):  # of a backup that was killed
@@ -208,21 +209,18 @@ def _clean_backups(catalog: Catalog, patient: NamedPatient, note: _Note, report:
             try:
                 migrate(sqlite_url(info.path))
                 with open_for_change(info.path, rewrite=True) as connection:
-                    _clean_backup(connection, patient, note)
+                    _clean_backup(connection, patient, known)
             except (ArchiveError, sa.exc.DatabaseError, OSError) as error:
                 failed[info.path] = str(error).splitlines()[0]
         report("backups", number, len(backups))
     return failed
 
 
-def _clean_backup(connection: sa.Connection, patient: NamedPatient, note: _Note) -> None:
+def _clean_backup(connection: sa.Connection, patient: NamedPatient, known: KnownNames) -> None:
     with Session(connection, join_transaction_mode="control_fully") as session:
         secret = session.scalar(sa.select(Secret.value).where(Secret.name == PATIENT_SECRET)) or b""
-
-        def own_pseudonym(patient_id: str, issuer: str) -> str:
-            return pseudonym(secret, patient_id, issuer)
-
-        rows = find_patient_rows(session, patient, own_pseudonym, **_known(note))
+        own_pseudonym = partial(pseudonym, secret)
+        rows = find_patient_rows(session, patient, own_pseudonym, known, whole_studies=True)
         refused = patient.refused_keys(own_pseudonym, rows.study_uids, rows.accessions)
         erase(session, rows, refused, patient.key(own_pseudonym))
         # Made while a patient was being forgotten: this one's note, or another's, whose next run comes here as well.

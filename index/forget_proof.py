@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,10 @@ from .engines import Engine
 from .forgotten import NamedPatient
 from .generation_parts import open_part, place_of
 from .generation_table import BUILDING, LIVE, RETIRED, list_generations
-from .patient_rows import find_patient_rows
+from .patient_rows import KnownNames, find_patient_rows
 from .tables import ACCEPTED, KINDS, Instance, Report, Secret, Study
 
-__all__ = ["Place", "look_everywhere", "mentions"]
+__all__ = ["Place", "look_everywhere", "mentions", "not_of_others"]
 
 CHUNK: Final = 1 << 24  # bytes read at once
 
@@ -46,9 +47,7 @@ def look_everywhere(
     engines: Mapping[str, Engine],
     found: Mapping[str, int],
     study_ids: Sequence[int],
-    study_uids: Sequence[str],
-    sop_uids: Sequence[str],
-    accessions: Sequence[str],
+    known: KnownNames,
     own_files: Sequence[str],
     unreachable: Mapping[Path, str],
     problem: str,
@@ -56,8 +55,9 @@ def look_everywhere(
     """One line a place. found: rows by table before; unreachable: backups that could not be cleaned, and why; problem:
     why the database's unused pages may hold something."""
     with catalog.session() as session:
-        rows = find_patient_rows(session, patient, catalog.patient_key, study_uids=study_uids, accessions=accessions)
-        uids = {*study_uids, *sop_uids} - _of_others(session, {*study_uids, *sop_uids})
+        rows = find_patient_rows(session, patient, catalog.patient_key, known)
+        own = not_of_others(session, known)
+    uids = {*own.study_uids, *own.sop_uids}
     left = {
         "patients": len(rows.patients),
         "studies": len(rows.studies),
@@ -74,7 +74,7 @@ def look_everywhere(
         if info.path in unreachable:
             places.append(Place(f"backup {info.path}", None, None, unreachable[info.path]))
         else:
-            places.append(_backup(info.path, patient, uids, study_uids, sop_uids, accessions))
+            places.append(_backup(info.path, patient, own))
     return places
 
 
@@ -171,40 +171,30 @@ def _holds(index: object, row_id: int) -> bool:
     return True
 
 
-def _backup(
-    file: Path,
-    patient: NamedPatient,
-    uids: set[str],
-    study_uids: Sequence[str],
-    sop_uids: Sequence[str],
-    accessions: Sequence[str],
-) -> Place:
+def _backup(file: Path, patient: NamedPatient, known: KnownNames) -> Place:
     name = f"backup {file}"
     try:
         with open_for_reading(file) as connection, Session(connection) as session:
             secret = session.scalar(sa.select(Secret.value).where(Secret.name == PATIENT_SECRET)) or b""
-            rows = find_patient_rows(
-                session,
-                patient,
-                lambda patient_id, issuer: pseudonym(secret, patient_id, issuer),
-                study_uids=study_uids,
-                sop_uids=sop_uids,
-                accessions=accessions,
-            )
-            left = mentions(file, uids, lambda uid: _texts_with(session, uid))
+            rows = find_patient_rows(session, patient, partial(pseudonym, secret), known, whole_studies=True)
+            left = mentions(file, {*known.study_uids, *known.sop_uids}, lambda uid: _texts_with(session, uid))
     except ArchiveError as error:
         return Place(name, None, None, error.message)
     return Place(name, None, rows.count() + left)
 
 
-def _of_others(session: Session, uids: set[str]) -> set[str]:
-    """UIDs that another patient's study or image has now, such as after a correction."""
-    found: set[str] = set()
-    for batch in batched(uids, 500):
-        found.update(session.scalars(sa.select(Study.study_instance_uid).where(Study.study_instance_uid.in_(batch))))
-        images = sa.select(Instance.sop_instance_uid).where(Instance.status == ACCEPTED)
-        found.update(uid for uid in session.scalars(images.where(Instance.sop_instance_uid.in_(batch))) if uid)
-    return found
+def not_of_others(session: Session, known: KnownNames) -> KnownNames:
+    """Without the UIDs that another patient's study or image has now, such as after a correction."""
+    studies = set(known.study_uids)
+    images = set(known.sop_uids)
+    for batch in batched(sorted(studies), 500):
+        query = sa.select(Study.study_instance_uid).where(Study.study_instance_uid.in_(batch))
+        studies.difference_update(session.scalars(query))
+    for batch in batched(sorted(images), 500):
+        accepted = sa.select(Instance.sop_instance_uid).where(Instance.status == ACCEPTED)
+        found = session.scalars(accepted.where(Instance.sop_instance_uid.in_(batch)))
+        images.difference_update(uid for uid in found if uid)
+    return KnownNames(studies, images, known.accessions)
 
 
 def _texts_with(session: Session, uid: str) -> list[str]:

@@ -28,7 +28,7 @@ from .tables import (
     Study,
 )
 
-__all__ = ["PatientRows", "erase", "find_forgotten_rows", "find_patient_rows"]
+__all__ = ["KnownNames", "PatientRows", "erase", "find_forgotten_rows", "find_patient_rows"]
 
 IN: Final = 500  # values in one query
 NEUTRAL: Final = "It concerned a patient who was forgotten."
@@ -58,25 +58,41 @@ class PatientRows:
         return sum(map(len, found)) + self.embeddings
 
 
+@dataclass(frozen=True)
+class KnownNames:
+    """What is known from elsewhere to be the patient's."""
+
+    study_uids: Collection[str] = ()
+    sop_uids: Collection[str] = ()
+    accessions: Collection[str] = ()
+
+
+NOTHING_KNOWN: Final = KnownNames()
+
+
 def find_patient_rows(
     session: Session,
     patient: NamedPatient,
     pseudonym: Pseudonym,
+    known: KnownNames = NOTHING_KNOWN,
     *,
-    study_uids: Collection[str] = (),
-    sop_uids: Collection[str] = (),
-    accessions: Collection[str] = (),
+    whole_studies: bool = False,
 ) -> PatientRows:
     """What a catalog holds of a patient; ``pseudonym`` is that of its own secret.
 
-    study_uids, sop_uids, accessions: known to be the patient's from elsewhere, for rows that do not name the patient:
-    reports whose study is gone already, files that an older version refused.
+    known: for rows that do not name the patient, such as reports whose study is gone already and files that an older
+    version refused. whole_studies: the known studies too, whoever has them here, as in a backup from before they were
+    given to the right patient.
     Raises ArchiveError ambiguous-patient: several issuers gave the ID, and none is named.
     """
-    found = PatientRows(study_uids=set(study_uids), sop_uids=set(sop_uids), accessions=set(accessions))
+    found = PatientRows(
+        study_uids=set(known.study_uids), sop_uids=set(known.sop_uids), accessions=set(known.accessions)
+    )
     id_key = patient.id_key(pseudonym)
     _patient(session, patient, pseudonym, found)
     _studies(session, found, Study.patient_id, found.patients)
+    if whole_studies:
+        _studies(session, found, Study.study_instance_uid, sorted(known.study_uids))
     _instances(session, found)
     other = sa.select(Patient.id).where(sa.or_(Patient.key == id_key, Patient.id_key == id_key))
     shared = session.scalar(other.where(Patient.id.not_in(found.patients)).limit(1)) is not None

@@ -180,7 +180,9 @@ def _pending(kind: str, fingerprint: str) -> sa.Select[Study, str | None]:
     source: sa.ColumnElement[str | None] = Study.image_source if kind == IMAGE else Report.sha256  # type: ignore[assignment]
     query = sa.select(Study, source)
     if kind != IMAGE:
-        query = query.join(Report, sa.and_(Report.study_id == Study.id, Report.status == MATCHED))
+        # Not the bare column: SQLite would go through its index, that is through every report, for each batch.
+        matched = sa.func.coalesce(Report.status, "") == MATCHED
+        query = query.join(Report, sa.and_(Report.study_id == Study.id, matched))
     for table in (Embedding, EmbeddingFailure):
         done = sa.exists().where(
             table.study_id == Study.id,

@@ -300,6 +300,28 @@ def test_a_batch_that_another_worker_has_done_sends_this_one_elsewhere(
     assert len(embeddings(sqlite_catalog)) == 12
 
 
+def test_a_batch_is_found_without_going_through_the_whole_archive(
+    sqlite_catalog: Catalog, encoder: FakeEncoder, archive: Path, write_dicom: WriteDicom
+) -> None:
+    fill(sqlite_catalog, archive, write_dicom, 2)
+    asked: list[tuple[str, object]] = []
+
+    def record(_1: object, _2: object, statement: str, values: object, _3: object, _4: object) -> None:
+        if "NOT (EXISTS" in statement and "LIMIT" in statement:
+            asked.append((statement, values))
+
+    sa.event.listen(sqlite_catalog.engine, "before_cursor_execute", record)
+    for kind in ("image", "report"):
+        assert list(Walk(sqlite_catalog, kind, encoder.fingerprint, size=2))
+    assert len(asked) > 3
+    with sqlite_catalog.engine.connect() as connection:
+        for statement, values in asked:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
+            steps = [row[-1] for row in rows]
+            assert any("study USING INDEX ix_study_patient_id" in step for step in steps)
+            assert not any("SCAN" in step or "TEMP" in step or "ix_report_status" in step for step in steps)
+
+
 class Broken(FakeEncoder):
     def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
         raise MemoryError("the device is full")

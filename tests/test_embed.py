@@ -315,7 +315,7 @@ def test_a_batch_is_found_without_going_through_the_whole_archive(
         assert list(Walk(sqlite_catalog, kind, encoder.fingerprint, size=2))
     assert len(asked) > 3
     with sqlite_catalog.engine.connect() as connection:
-        for statement, values in asked:
+        for statement, values in list(asked):
             rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
             steps = [row[-1] for row in rows]
             assert any("study USING INDEX ix_study_patient_id" in step for step in steps)

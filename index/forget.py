@@ -25,6 +25,7 @@ from .catalog import PATIENT_SECRET, Catalog, migrate, pseudonym
 from .engines import LOCAL_ENGINES, Engine
 from .forget_proof import Place, look_everywhere, not_of_others
 from .forgotten import NamedPatient
+from .generation_parts import named_engine
 from .generation_table import LIVE, RETIRED, live_generation
 from .generations import build_generation, remove_old
 from .ingest import ingest_received
@@ -177,11 +178,14 @@ def _rebuild(
     """A live generation without the patient, and none older: their indexes hold the vectors still."""
     live = live_generation(catalog)
     if live is not None:
+        used = [named_engine(engines, name) for name in live.engine.split("+")]
+        elsewhere = [engine.name for engine in used if not engine.local]  # a new one goes there too
         try:
             build_generation(
                 catalog,
                 folder,
                 live.model_fingerprint,
+                engine=elsewhere[0] if elsewhere else None,
                 model_path=live.model_path,
                 keep=1,
                 progress=progress,

@@ -1,5 +1,6 @@
 """``alta db backup | restore | copy | backups``: the whole catalog in one file, back, and to another database."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -29,10 +30,8 @@ def backup(
     from index.backup import back_up
 
     settings = archive_settings()
-    catalog = open_catalog(settings.catalog_url)
-    with progress_bar("backing up") as progress:
+    with closing(open_catalog(settings.catalog_url)) as catalog, progress_bar("backing up") as progress:
         copied = back_up(catalog, file, progress=progress)
-    catalog.close()
     console.print(f"{file}: {copied.rows} rows, {copied.studies} studies.", markup=False)
 
 
@@ -70,10 +69,8 @@ def copy(
     except ArgumentError as error:
         raise InputError("Expected a URL such as postgresql://user:password@host/name.", "bad-url") from error
     settings = archive_settings()
-    catalog = open_catalog(settings.catalog_url)
-    with progress_bar("copying") as progress:
+    with closing(open_catalog(settings.catalog_url)) as catalog, progress_bar("copying") as progress:
         copied = copy_catalog(catalog, to, progress=progress)
-    catalog.close()
     console.print(f"{shown}: {copied.rows} rows, {copied.studies} studies.", markup=False)
     console.print("Next: set ALTA_DATABASE_URL to it everywhere. The index generations stay as they are.")
 
@@ -86,8 +83,7 @@ def backups(
     from index import open_catalog
     from index.backup import drop_backup, list_backups
 
-    catalog = open_catalog(archive_settings().catalog_url)
-    try:
+    with closing(open_catalog(archive_settings().catalog_url)) as catalog:
         if gone is not None and not drop_backup(catalog, gone):
             raise InputError(f"{gone} is not on the list.", "no-such-backup")
         table = Table("file", "made", "there", title="Backups")
@@ -96,5 +92,3 @@ def backups(
                 escape(str(info.path)), f"{info.created_at:%Y-%m-%d %H:%M} UTC", "yes" if info.reachable else "no"
             )
         console.print(table)
-    finally:
-        catalog.close()

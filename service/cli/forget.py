@@ -1,5 +1,6 @@
 """``alta archive forget | remember | priors``: whom the archive forgets, and how old a prior study may be."""
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,9 +44,8 @@ def forget(
 
     named = _named(patient, issuer)
     settings = archive_settings()
-    catalog = open_catalog(settings.catalog_url)
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
-    try:
+    with closing(open_catalog(settings.catalog_url)) as catalog:
         if dry_run or not yes:
             _show(preview_forget(catalog, named, store), f"To be removed from {shown_database(settings)}")
             if dry_run:
@@ -55,8 +55,6 @@ def forget(
         with staged_progress() as report:
             outcome = forget_patient(catalog, named, store=store, generations=settings.generations_dir, report=report)
         _show(outcome, f"Removed from {shown_database(settings)}")
-    finally:
-        catalog.close()
     if not outcome.complete:
         console.print("[red]Something is left, or cannot be looked at.[/red] Mend what the notes say and run it again.")
         raise typer.Exit(1)
@@ -69,9 +67,8 @@ def remember(patient: PatientId, issuer: Issuer = None) -> None:
     from index import open_catalog
     from index.forgotten import remember_patient
 
-    catalog = open_catalog(archive_settings().catalog_url)
-    known = remember_patient(catalog, _named(patient, issuer))
-    catalog.close()
+    with closing(open_catalog(archive_settings().catalog_url)) as catalog:
+        known = remember_patient(catalog, _named(patient, issuer))
     if not known:
         raise InputError("No patient was forgotten under this ID and issuer.", "unknown-patient")
     console.print("The patient may come in again. Next: alta ingest")
@@ -94,8 +91,7 @@ def priors(
 
     if within is not None and unlimited:
         raise InputError("Expected either --within or --unlimited, found both.", "bad-prior-window")
-    catalog = open_catalog(archive_settings().catalog_url)
-    try:
+    with closing(open_catalog(archive_settings().catalog_url)) as catalog:
         if within is None and not unlimited:
             window = read_prior_window(catalog)
             console.print(f"A prior is {_days(window.within_days)}.")
@@ -109,8 +105,6 @@ def priors(
             with progress_bar("changing") as progress:
                 count = change_prior_window(catalog, within, progress=progress)
             console.print(f"A prior is {_days(within)}. {count} studies have another one now. Next: alta embed")
-    finally:
-        catalog.close()
 
 
 def _days(within: int | None) -> str:

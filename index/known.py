@@ -35,10 +35,13 @@ def split_known(
         doubtful = _with_changed_files(session, rows.values())
     fresh: list[Source] = []
     known: list[Examined] = []
+    back: set[str | None] = set()  # SOP instance UIDs of which this batch brings a version that was overtaken
     for source in batch:
         row = rows.get(path_key(source.path))
         if row is None or row in doubtful or not _same_file(source.path, row):
             fresh.append(source)
+        elif row.status == ACCEPTED and source.replaces and row.sop_instance_uid in back:
+            fresh.append(source)  # it came after that one, and has to take its place once more
         elif row.status == ACCEPTED and source.given is None:
             summary.unchanged += 1
         elif row.status == ACCEPTED and source.given is not None and _same_identity(catalog, source.given, row):
@@ -49,6 +52,8 @@ def split_known(
             summary.refused[row.reason or ""] += 1
         else:
             fresh.append(source)
+            if row.reason == "superseded":
+                back.add(row.sop_instance_uid)
     return fresh, known
 
 

@@ -72,6 +72,20 @@ def test_the_last_of_several_versions_in_one_go_counts(catalog: Catalog, store: 
         assert Path(session.scalars(sa.select(Instance.path).where(Instance.status == "accepted")).one()) == path
 
 
+def test_versions_that_are_taken_in_once_more_after_a_kill_end_with_the_last(
+    catalog: Catalog, store: ReceivedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.keep(sent(seed=1, sop="1.2.3"))
+    newest = store.keep(sent(seed=2, sop="1.2.3"))
+    with monkeypatch.context() as killed:  # when the rows were committed, and both objects still waited
+        killed.setattr(ReceivedStore, "done", lambda self, waiting: None)
+        ingest_received(catalog, store, workers=0)
+    ingest_received(catalog, store, workers=0)
+    with catalog.session() as session:
+        accepted = session.scalars(sa.select(Instance.path).where(Instance.status == "accepted")).one()
+    assert Path(accepted) == newest
+
+
 def test_an_unusable_new_version_leaves_the_old_one_in_place(catalog: Catalog, store: ReceivedStore) -> None:
     store.keep(sent(sop="1.2.3"))
     store.keep(sent(sop="1.2.3", PixelData=b"\0\1" * 10))

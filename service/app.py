@@ -16,6 +16,7 @@ from model.errors import ArchiveError
 
 from .deps import Resources
 from .encoders import Encoders
+from .engines import engines_of
 from .errors import add_error_handlers
 from .middleware import RequestFrame
 from .openapi import describe_problems
@@ -48,7 +49,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         loaded = encoder or _load(settings, settings.model_path)
         catalog = open_catalog(settings.catalog_url)
         encoders = Encoders(loaded, settings.model_path, load=lambda path: _load(settings, path), find=read_fingerprint)
-        gallery = Gallery(catalog, settings.generations_dir, usable=encoders.usable)
+        gallery = Gallery(catalog, settings.generations_dir, usable=encoders.usable, engines=engines_of(settings))
         _open(gallery, encoders, catalog)
         decoder = DecoderPool(settings.decode_workers, DECODE_SECONDS)
         decoder.warm_up()

@@ -40,6 +40,18 @@ class Settings(BaseSettings):
         default=2048, ge=0, description="Free disk space, in MiB, below which no sent or fetched object is stored."
     )
 
+    milvus_uri: str = Field(
+        default="",
+        description="A Milvus server (`http://milvus:19530`): `alta index build` then keeps generations there unless"
+        " `--engine` names another engine. Empty: files in the data folder.",
+    )
+    milvus_token: SecretStr = Field(default=SecretStr(""), description="`user:password` or API key for it.")
+    milvus_prefix: str = Field(
+        default="alta",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+        description="What its collections are named by; another one for every archive on one server.",
+    )
+
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     allow_unauthenticated: bool = Field(
@@ -122,6 +134,11 @@ class Settings(BaseSettings):
     @property
     def generations_dir(self) -> Path:
         return self.data_dir / "generations"
+
+    @property
+    def engine(self) -> str | None:
+        """The vector engine to build with where none is named; None: by size."""
+        return "milvus" if self.milvus_uri else None
 
     @property
     def received_dir(self) -> Path:

@@ -106,59 +106,65 @@ class MilvusIndex:
 
 
 class MilvusEngine:
-    """uri: of a Milvus server (``http://milvus:19530``), or a local file, which milvus-lite serves to one process."""
+    """uri: of a Milvus server (``http://milvus:19530``), or a local file, which milvus-lite serves to one process.
+
+    prefix: of the collections' names; archives that share a server have one each.
+    """
 
     name: Final = "milvus"
     local: Final = False
 
-    def __init__(self, uri: str, token: str = "") -> None:
-        self.uri, self._token = uri, token
+    def __init__(self, uri: str, token: str = "", prefix: str = "alta") -> None:
+        self.uri, self._token, self._prefix = uri, token, prefix
         self._connected: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_connected": None}  # a connection does not travel to another process
 
     def build(self, place: Place, ids: np.ndarray, vectors: np.ndarray, sample: Sample) -> Mapping[str, Any]:
-        client, dimension = self._client(), int(vectors.shape[1])
+        client, name, dimension = self._client(), self._collection(place), int(vectors.shape[1])
         with _reported(self.uri):
             self.remove(place)
-            self._create(client, place.name, dimension)
+            self._create(client, name, dimension)
             step = max(1, INSERT_BYTES // (4 * dimension))
             for start in range(0, len(ids), step):
                 part = slice(start, start + step)
                 pairs = zip(ids[part].tolist(), np.asarray(vectors[part]), strict=True)
-                client.insert(place.name, [{"id": identity, "vector": vector} for identity, vector in pairs])
-            client.flush(place.name)
-            settings = self._tuned(client, place.name, vectors, sample)
+                client.insert(name, [{"id": identity, "vector": vector} for identity, vector in pairs])
+            client.flush(name)
+            settings = self._tuned(client, name, vectors, sample)
             kept = {"rows": len(ids), "dimension": dimension, **settings}
-            client.alter_collection_properties(place.name, properties={SETTINGS: json.dumps(kept)})
+            client.alter_collection_properties(name, properties={SETTINGS: json.dumps(kept)})
         return settings
 
     def open(self, place: Place) -> MilvusIndex:
-        client = self._client()
+        client, name = self._client(), self._collection(place)
         with _reported(self.uri):
-            found = client.describe_collection(place.name) if client.has_collection(place.name) else {}
+            found = client.describe_collection(name) if client.has_collection(name) else {}
             written = found.get("properties", {}).get(SETTINGS)
             if written is None:
-                message = f"The collection {place.name} is not in {self.uri}, or was not finished. Build again."
+                message = f"The collection {name} is not in {self.uri}, or was not finished. Build again."
                 raise ArchiveError(message, "index-file-missing")
             settings = json.loads(written)
-            client.load_collection(place.name)
-            (counted,) = client.query(place.name, filter="", output_fields=["count(*)"])
+            client.load_collection(name)
+            (counted,) = client.query(name, filter="", output_fields=["count(*)"])
             if counted["count(*)"] != settings["rows"]:
-                message = f"The collection {place.name} has {counted['count(*)']} rows, expected {settings['rows']}."
+                message = f"The collection {name} has {counted['count(*)']} rows, expected {settings['rows']}."
                 raise ArchiveError(f"{message} Build again.", "index-file-corrupt")
-        return MilvusIndex(client, place.name, settings["rows"], settings["dimension"], settings["search"])
+        return MilvusIndex(client, name, settings["rows"], settings["dimension"], settings["search"])
 
     def remove(self, place: Place) -> None:
         with _reported(self.uri):
-            self._client().drop_collection(place.name)
+            self._client().drop_collection(self._collection(place))
 
     def close(self) -> None:
         """Give the connection back. Indexes opened before are of no use then."""
         if self._connected is not None:
             self._connected.close()
             self._connected = None
+
+    def _collection(self, place: Place) -> str:
+        return f"{self._prefix}_{place.name}"
 
     def _client(self) -> Any:
         if self._connected is None:

@@ -42,6 +42,8 @@ def forget(
     from index.forget import forget_patient, preview_forget
     from index.received import ReceivedStore
 
+    from ..engines import engines_of
+
     named = _named(patient, issuer)
     settings = archive_settings()
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
@@ -53,7 +55,14 @@ def forget(
             if not typer.confirm("Remove this patient for good?"):
                 raise typer.Exit(1)
         with staged_progress() as report:
-            outcome = forget_patient(catalog, named, store=store, generations=settings.generations_dir, report=report)
+            outcome = forget_patient(
+                catalog,
+                named,
+                store=store,
+                generations=settings.generations_dir,
+                engines=engines_of(settings),
+                report=report,
+            )
         _show(outcome, f"Removed from {shown_database(settings)}")
     if not outcome.complete:
         console.print("[red]Something is left, or cannot be looked at.[/red] Mend what the notes say and run it again.")

@@ -17,7 +17,7 @@ __all__ = ["index"]
 
 index = typer.Typer(no_args_is_help=True, help="Build and inspect index generations.")
 
-ENGINES = "flat (exact), ivf (large archives) or milvus. Default: by size."
+ENGINES = "flat (exact), ivf (large archives) or milvus. Default: milvus where ALTA_MILVUS_URI is set, else by size."
 Engine = Annotated[str | None, typer.Option(help=ENGINES)]
 Keep = Annotated[int, typer.Option(min=1, help="Generations that stay, the live one included.")]
 
@@ -30,6 +30,8 @@ def build(engine: Engine = None, keep: Keep = 2) -> None:
     from index import build_generation, live_generation, open_catalog
     from model.checkpoint import read_fingerprint
 
+    from ..engines import engines_of
+
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
     before = live_generation(catalog)
@@ -38,7 +40,8 @@ def build(engine: Engine = None, keep: Keep = 2) -> None:
             catalog,
             settings.generations_dir,
             read_fingerprint(settings.model_path),
-            engine=engine,
+            engine=engine or settings.engine,
+            engines=engines_of(settings),
             model_path=str(settings.model_path.absolute()),
             keep=keep,
             progress=progress,
@@ -110,10 +113,12 @@ def rollback(
     from index import rollback as go_back
     from model.checkpoint import read_fingerprint
 
+    from ..engines import engines_of
+
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
     before = live_generation(catalog)
-    live = go_back(catalog, settings.generations_dir, to)
+    live = go_back(catalog, settings.generations_dir, to, engines=engines_of(settings))
     console.print(f"Generation {live.id} is live: {_described(live)}.")
     _print_since(catalog, live)
     missing = pending_counts(catalog, live.model_fingerprint)
@@ -133,12 +138,14 @@ def verify() -> None:
     from index import list_generations, open_catalog, verify_generation
     from model.errors import ArchiveError
 
+    from ..engines import engines_of
+
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
     failed = False
     for info in list_generations(catalog, "live", "retired"):
         try:
-            verify_generation(catalog, settings.generations_dir, info)
+            verify_generation(catalog, settings.generations_dir, info, engines=engines_of(settings))
             console.print(f"Generation {info.id} ({info.state}) is whole.")
         except ArchiveError as error:
             failed = True
@@ -158,10 +165,14 @@ def prune(
     from index import prune as remove
     from model.checkpoint import read_fingerprint
 
+    from ..engines import engines_of
+
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
     configured = read_fingerprint(settings.model_path)
-    done = remove(catalog, settings.generations_dir, models=[configured], keep=keep, dry_run=dry_run)
+    done = remove(
+        catalog, settings.generations_dir, models=[configured], keep=keep, dry_run=dry_run, engines=engines_of(settings)
+    )
     console.print("Would remove:" if dry_run else "Removed:")
     console.print(f"  generations: {', '.join(map(str, done.generations)) or 'none'}")
     for model, count in done.embeddings.items():
@@ -193,6 +204,8 @@ def reindex(
     from model.alta_encoder import load_encoder
     from model.checkpoint import read_fingerprint
 
+    from ..engines import engines_of
+
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
     path, fingerprint = str(model.absolute()), read_fingerprint(model)
@@ -211,7 +224,8 @@ def reindex(
             catalog,
             settings.generations_dir,
             fingerprint,
-            engine=engine,
+            engine=engine or settings.engine,
+            engines=engines_of(settings),
             model_path=path,
             keep=keep,
             progress=progress,

@@ -30,6 +30,7 @@ from tests.fakes import FakeEncoder
 ROOT = Path(__file__).parents[1]
 SEED = int(os.environ.get("ALTA_TEST_SEED", "0"))
 KILLS_IN_A_LIFE = 4
+COPIES = ("duplicate", "conflicting")
 NewUrl = Callable[[], str]
 Rows = dict[str, list[tuple[object, ...]]]
 
@@ -179,7 +180,11 @@ def rows(url: str, home: Path) -> Rows:
         for patient, study in ordered(Study.patient_id, uid):
             patients.setdefault(patient, []).append(study)  # type: ignore[arg-type]
         return {
-            "instances": [(str(row[0]).replace(str(home), "HOME"), *row[1:]) for row in instances],
+            "instances": [
+                # A copy conflicts with an image as soon as that was replaced: which word it has, the next run changes.
+                (str(row[0]).replace(str(home), "HOME"), row[1], "copy" if row[2] in COPIES else row[2], *row[3:])
+                for row in instances
+            ],
             "studies": ordered(uid, Study.study_date, Study.accession_number, Study.image_source),
             "patients": sorted(tuple(studies) for studies in patients.values()),
             "patient rows": [(session.scalar(sa.select(sa.func.count()).select_from(Patient)),)],
@@ -235,8 +240,6 @@ def run_unbroken(chains: Chains, new_url: NewUrl, folder: Path, workers: int) ->
     unbroken = chains.run(url, home, workers)
     assert unbroken.status == 0
     assert unbroken.stages == STAGES
-    # Once more, as those that were killed are: a copy of an image that was replaced meanwhile conflicts with it now.
-    assert chains.run(url, home, workers).status == 0
     expected = rows(url, home)
     assert len(expected["studies"]) == len({row[0] for row in expected["studies"]}) > 40
     assert_as_expected(expected, url, home, "unbroken")

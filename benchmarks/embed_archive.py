@@ -205,7 +205,7 @@ def run(given: argparse.Namespace, folder: Path) -> None:
         "encoder": kind,
         "bare_studies_per_s": round(studies / bare_s, 2),
         "job_studies_per_s": round(studies / job, 2),
-        "processor_share": round(processor / (processor + beside), 3),
+        "processor_share": None if given.device_rate else round(processor / (processor + beside), 3),
         "share_of_encoder": round(bare_s / job, 3),
     }
     print(json.dumps(figures))

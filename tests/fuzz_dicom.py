@@ -62,7 +62,7 @@ def make_case(bases: Mapping[str, bytes], seed: int, number: int) -> Case:
 def examine_case(path: Path) -> Outcome:
     """For a worker process. What is accepted must also be a picture for the encoder. Raises AssertionError."""
     found = examine(Source(path))
-    if found.refusal is None:
+    if found.refusal is None and found.report is None:
         pixels = read_radiograph(path).pixels
         assert pixels.dtype == np.float32
         assert np.isfinite(pixels).all()

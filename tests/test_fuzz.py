@@ -86,7 +86,8 @@ def break_and_examine(
 
 
 def _ending(outcome: Outcome) -> str:
-    return outcome.examined.refusal.slug if outcome.examined.refusal else "accepted"
+    found = outcome.examined
+    return found.refusal.slug if found.refusal else "report" if found.report else "accepted"
 
 
 def _wrong(outcome: Outcome, case: Case) -> str | None:
@@ -96,7 +97,7 @@ def _wrong(outcome: Outcome, case: Case) -> str | None:
     if outcome.peak > PEAK:
         return f"{outcome.peak // 2**20} MiB"
     if found.refusal is None:
-        return None if found.facts else "accepted without facts"
+        return None if found.facts or found.report else "accepted without facts"
     if found.refusal.slug not in REASONS or not found.refusal.message:
         return f"{found.refusal.slug}: {found.refusal.message}"
     return None

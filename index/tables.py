@@ -165,7 +165,9 @@ class Instance(Base):
     reason: Mapped[str | None] = mapped_column(sa.String(64))
     detail: Mapped[str | None] = mapped_column(sa.Text)
     study_id: Mapped[int | None] = mapped_column(sa.ForeignKey("study.id"))
-    sop_instance_uid: Mapped[str | None] = mapped_column(sa.String(64))
+    sop_instance_uid: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    # Of the decoded picture: one object may come in files that differ, in their file meta information or syntax.
+    pixels_sha256: Mapped[str | None] = mapped_column(sa.String(64))
     # HMAC of the Patient ID and issuer that the file names, of refused files too: what `forget` has to find.
     patient_key: Mapped[str | None] = mapped_column(sa.String(64), index=True)
     modality: Mapped[str | None] = mapped_column(sa.String(16))

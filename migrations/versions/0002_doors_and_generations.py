@@ -49,7 +49,9 @@ def upgrade() -> None:
     )
     op.add_column("instance", sa.Column("patient_key", sa.String(length=64), nullable=True))
     op.add_column("instance", sa.Column("view_source", sa.String(length=16), nullable=True))
+    op.add_column("instance", sa.Column("pixels_sha256", sa.String(length=64), nullable=True))
     op.create_index(op.f("ix_instance_patient_key"), "instance", ["patient_key"], unique=False)
+    op.create_index(op.f("ix_instance_sop_instance_uid"), "instance", ["sop_instance_uid"], unique=False)
     op.execute(
         "UPDATE instance SET patient_key = (SELECT patient.key FROM study JOIN patient ON patient.id = study.patient_id"
         " WHERE study.id = instance.study_id) WHERE study_id IS NOT NULL"
@@ -98,7 +100,9 @@ def downgrade() -> None:
         report.drop_column("stage")
         report.drop_column("numbering")
     op.drop_index(op.f("ix_instance_patient_key"), table_name="instance")
+    op.drop_index(op.f("ix_instance_sop_instance_uid"), table_name="instance")
     with op.batch_alter_table("instance") as instance:
+        instance.drop_column("pixels_sha256")
         instance.drop_column("view_source")
         instance.drop_column("patient_key")
     for name in ("embedding_removal", "backup", "forgotten_patient", "setting"):

@@ -20,7 +20,8 @@ from .delta import Seen, empty_delta, newest, read_since
 from .engines import LOCAL_ENGINES, Engine
 from .filters import NO_FILTERS, Filters
 from .generation_opening import open_or_restore
-from .generation_table import GenerationInfo, live_generation
+from .generation_parts import remove_folders
+from .generation_table import BUILDING, LIVE, RETIRED, GenerationInfo, list_generations, live_generation
 from .snapshot import Hit, Snapshot
 from .tables import KINDS
 
@@ -59,6 +60,7 @@ class Gallery:
         self._polled = -POLL_SECONDS
         self._refreshing = threading.Lock()
         self._failure: _Failure | None = None
+        self._problem: ArchiveError | None = None  # why the live generation is not the open one
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -78,15 +80,16 @@ class Gallery:
         While one caller does so, the others go on with what is open. Raises ArchiveError (index-file-missing,
         index-file-corrupt); what was open stays open, and the files are read again after ``RETRY_SECONDS``.
         """
-        if not now and self._snapshot is not None and monotonic() - self._polled < POLL_SECONDS:
-            return
-        if not self._refreshing.acquire(blocking=now or self._snapshot is None):
-            return
-        try:
-            self._refresh()
-            self._polled = monotonic()
-        finally:
-            self._refreshing.release()
+        recent = self._snapshot is not None and monotonic() - self._polled < POLL_SECONDS
+        if (now or not recent) and self._refreshing.acquire(blocking=now or self._snapshot is None):
+            try:
+                self._problem = self._refresh()
+                self._polled = monotonic()
+            finally:
+                self._refreshing.release()
+        problem = self._problem
+        if problem is not None:
+            raise ArchiveError(problem.message, problem.slug)
 
     def search(
         self,
@@ -102,17 +105,23 @@ class Gallery:
             raise EmptyIndex("No generation is live. Run `alta embed`, then `alta index build`.")
         return snapshot.search(kind, vector, top_k, filters, fingerprint)
 
-    def _refresh(self) -> None:
+    def _refresh(self) -> ArchiveError | None:
+        """Returns why the live generation cannot be opened; what is open is kept up to date all the same."""
+        problem = None
         with self._catalog.session() as session:
             seen = newest(session.connection())
         open_id = self._snapshot.info.id if self._snapshot else None
         if seen.live_id is not None and seen.live_id != open_id:
             live = live_generation(self._catalog)
             if live is not None and self._usable(live):
-                self._open_or_remember(live)
-                return
+                try:
+                    self._open_or_remember(live)
+                    return None
+                except ArchiveError as error:
+                    problem = error
         if self._snapshot is not None and seen != self._seen:
             self._take_in(self._snapshot)
+        return problem
 
     def _take_in(self, snapshot: Snapshot) -> None:
         with self._catalog.snapshot() as session:
@@ -141,3 +150,7 @@ class Gallery:
         self._seen = Seen(None, 0, 0)
         self._take_in(opened)
         logger.info("generation %d is open", live.id)
+        # Hosts that build nothing have folders of their own too.
+        remove_folders(
+            self._folder, lambda: [info.id for info in list_generations(self._catalog, LIVE, RETIRED, BUILDING)]
+        )

@@ -15,7 +15,7 @@ from .generation_rows import Rows
 __all__ = ["MINIMUM_RECALL", "SAMPLE", "check_part"]
 
 MINIMUM_RECALL: Final = 0.99
-SAMPLE: Final = 512  # queries whose answers are compared with exact search
+SAMPLE: Final = 256  # queries whose answers are compared with exact search
 SELF_SEARCHES: Final = 4096  # rows that look for themselves: every row of a small archive
 BLOCK: Final = 65_536
 TWIN: Final = 1e-9  # a vector as near as the row itself may stand in for it

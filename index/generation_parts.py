@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -161,10 +161,15 @@ def verify(place: Place, token: str, *, hashes: bool) -> Manifest:
     return manifest
 
 
-def remove_folders(folder: Path, keep: set[int]) -> None:
-    """Remove the folders of all generations but these, and the files of older versions of this product."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir() and path.name.isdigit() and int(path.name) not in keep:
+def remove_folders(folder: Path, keep: Callable[[], Collection[int]]) -> None:
+    """Remove the folders of all generations but these, and the files of older versions of this product.
+
+    keep: asked once the folders have been listed: one that a build makes in between is not among them.
+    """
+    found = list(folder.iterdir()) if folder.is_dir() else []
+    kept = set(keep())
+    for path in found:
+        if path.is_dir() and path.name.isdigit() and int(path.name) not in kept:
             shutil.rmtree(path, ignore_errors=True)
         elif path.name.startswith("generation-"):
             path.unlink(missing_ok=True)

@@ -125,7 +125,7 @@ def _read_ids(session: Session, where: list[sa.ColumnElement[bool]]) -> np.ndarr
     """(N, 2): embedding id and study id, by embedding id."""
     query = _ID_AND_STUDY.where(*where).order_by(Embedding.id)
     with session.connection().execute(query, execution_options={"yield_per": CHUNK}) as found:
-        parts = [np.array([tuple(row) for row in part], dtype=np.int64) for part in found.partitions()]
+        parts = [np.array(list(zip(*part, strict=True)), dtype=np.int64).T for part in found.partitions()]
     return np.concatenate(parts) if parts else np.empty((0, 2), np.int64)
 
 

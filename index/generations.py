@@ -151,7 +151,7 @@ def remove_old(
         session.execute(query.values(state=REMOVED))
     for info in old:
         _remove_parts(folder, info, engines)
-    remove_folders(folder, {info.id for info in list_generations(catalog, LIVE, RETIRED, BUILDING)})
+    remove_folders(folder, lambda: [info.id for info in list_generations(catalog, LIVE, RETIRED, BUILDING)])
     return ids
 
 

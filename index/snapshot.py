@@ -68,9 +68,7 @@ class Snapshot:
         query = _unit_query(vector, self.info, fingerprint)
         if top_k < 1:
             raise InputError(f"top_k must be 1 or more, found {top_k}.", "bad-query")
-        part = self.parts[kind]
-        if part is not None:
-            part.require_whole()
+        self.require_whole()
         conditions = filters.conditions()
         with self.catalog.session() as session:
             connection = session.connection()
@@ -85,6 +83,12 @@ class Snapshot:
             if study_id in records
         ]
         return [Hit(rank, score, study) for rank, (score, study) in enumerate(found, start=1)]
+
+    def require_whole(self) -> None:
+        """Raises ArchiveError (index-file-corrupt, index-file-missing) once a file was found to be another."""
+        for part in self.parts.values():
+            if part is not None:
+                part.require_whole()
 
     def rows(self, kind: str) -> int:
         """How many studies can be found."""

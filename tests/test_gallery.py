@@ -246,3 +246,32 @@ def test_a_file_that_cannot_be_used_is_not_read_for_every_request(
     clock[0] = RETRY_SECONDS
     gallery.refresh(now=True)
     assert gallery.generation is not None
+
+
+def test_a_generation_that_cannot_be_opened_is_told_every_time_while_the_one_before_keeps_up(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    add_embeddings(catalog, unit(1, 10))
+    build_generation(catalog, tmp_path, MODEL)
+    gallery = Gallery(catalog, tmp_path)
+    gallery.refresh(now=True)
+    add_embeddings(catalog, unit(2, 5), first=10)
+    build_generation(catalog, tmp_path, MODEL)
+    path = tmp_path / "2" / "image" / "vectors.npy"
+    path.write_bytes(path.read_bytes()[:-7])
+    add_embeddings(catalog, unit(3, 5), first=15)
+    for now in (True, False, False):
+        with pytest.raises(ArchiveError) as caught:
+            gallery.refresh(now=now)
+        assert caught.value.slug == "index-file-corrupt"
+    assert gallery.generation is not None and gallery.generation.id == 1
+    assert len(gallery.search("image", unit(1, 1)[0], 50)) == 20
+
+
+def test_a_host_that_builds_nothing_clears_its_own_folder(catalog: Catalog, tmp_path: Path) -> None:
+    gallery = Gallery(catalog, tmp_path / "elsewhere")
+    for number in range(4):
+        add_embeddings(catalog, unit(number, 3), first=3 * number)
+        build_generation(catalog, tmp_path / "here", MODEL)
+        gallery.refresh(now=True)
+    assert sorted(path.name for path in (tmp_path / "elsewhere").glob("[0-9]*")) == ["3", "4"]

@@ -17,7 +17,7 @@ from model.errors import ArchiveError
 
 from .arrays import IDS, VECTORS, open_arrays, write_array
 from .flat import FlatIndex
-from .measure import RECALL_DEPTH, exact_floor, recall_of
+from .measure import RECALL_DEPTH, exact_floors, recall_of
 from .protocol import Place, RecallTooLow, Sample
 from .scoring import rank
 
@@ -32,7 +32,8 @@ ROWS_A_CELL: Final = 39  # FAISS wants so many at least to place a cell by
 TRAINED_ON: Final = 50 * CELLS
 BLOCK: Final = 65_536
 
-TUNED_DEPTHS: Final = (RECALL_DEPTH, 100, 1000)  # filters and masks need more than the ten that are shown
+SHALLOW: Final = (RECALL_DEPTH, 100)  # filters and masks need more than the ten that are shown
+DEEP: Final = 1000
 TUNED_RECALL: Final = 0.995  # on the engine's sample, so that 0.99 holds on another
 SHARE_OF_CELLS: Final = 4  # reading more than a quarter of the cells costs what reading every vector costs
 FEW_CELLS: Final = 32  # all of them may be read where there are no more
@@ -164,9 +165,10 @@ def _tuned(cells: Any, exact: FlatIndex, sample: Sample, limit: int) -> dict[int
     """The fewest cells that reach ``TUNED_RECALL``, by number of results. Raises RecallTooLow for the shown ten."""
     probes: dict[int, int | None] = {}
     least = 1
-    for depth in TUNED_DEPTHS:
-        part = sample if depth < TUNED_DEPTHS[-1] else sample.every(max(1, len(sample) // DEEP_QUERIES))
-        floor = exact_floor(exact.matrix, part, depth)
+    few = sample.every(max(1, len(sample) // DEEP_QUERIES))
+    floors = exact_floors(exact.matrix, sample, SHALLOW) | exact_floors(exact.matrix, few, (DEEP,))
+    for depth, floor in floors.items():
+        part = few if depth == DEEP else sample
         probes[depth] = None
         for probe in _ladder(least, limit):
             index = IvfIndex(cells, exact, {depth: probe})

@@ -3,6 +3,7 @@
 Axes: N rows, D width, Q queries, K results.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import faiss
@@ -10,7 +11,7 @@ import numpy as np
 
 from .protocol import Sample, VectorIndex
 
-__all__ = ["RECALL_DEPTH", "exact_floor", "recall_of", "sample_queries"]
+__all__ = ["RECALL_DEPTH", "exact_floor", "exact_floors", "recall_of", "sample_queries"]
 
 RECALL_DEPTH: Final = 10
 TIE: Final = 1e-6  # as good as the last of the exact ones counts as found: twins are interchangeable
@@ -33,10 +34,15 @@ def sample_queries(ids: np.ndarray, vectors: np.ndarray, others: np.ndarray | No
 
 def exact_floor(vectors: np.ndarray, sample: Sample, depth: int) -> np.ndarray:
     """(Q,): the cosine of the last of the ``depth`` best answers to each query; -inf where there are fewer."""
-    if depth > len(vectors):
-        return np.full(len(sample), -np.inf)
-    scores, _ = faiss.knn(sample.queries, vectors, depth, metric=faiss.METRIC_INNER_PRODUCT)
-    return scores.min(axis=1)
+    return exact_floors(vectors, sample, (depth,))[depth]
+
+
+def exact_floors(vectors: np.ndarray, sample: Sample, depths: Sequence[int]) -> dict[int, np.ndarray]:
+    """``exact_floor`` by depth, of one pass over the vectors."""
+    count = min(max(depths), len(vectors))
+    scores, _ = faiss.knn(sample.queries, vectors, count, metric=faiss.METRIC_INNER_PRODUCT)
+    best = -np.sort(-scores, axis=1)  # (Q, count)
+    return {depth: best[:, depth - 1] if depth <= count else np.full(len(sample), -np.inf) for depth in depths}
 
 
 def recall_of(index: VectorIndex, sample: Sample, floor: np.ndarray, depth: int = RECALL_DEPTH) -> float:

@@ -57,6 +57,8 @@ def _health(resources: Resources) -> Health:
     """The encoders are loaded before the first request, so a service that answers has them."""
     try:
         moment = resources.moment()
+        if moment.snapshot is not None:
+            moment.snapshot.require_whole()
     except Exception as error:  # whatever a driver raises: readiness must answer
         reason = error.slug if isinstance(error, AltaError) else "database-unavailable"
         return Health(status="unavailable", reasons=[reason])

@@ -277,7 +277,7 @@ def test_a_backup_to_where_nothing_can_be_written_is_a_clear_error(filled: Catal
     assert list_backups(filled) == []
 
 
-@pytest.mark.parametrize("damage", ["absent", "empty", "text", "truncated", "flipped", "newer", "other"])
+@pytest.mark.parametrize("damage", ["absent", "empty", "text", "truncated", "flipped", "value", "newer", "other"])
 def test_a_damaged_backup_is_refused_and_nothing_written(filled: Catalog, tmp_path: Path, damage: str) -> None:
     file = tmp_path / "alta-backup.db"
     back_up(filled, file)
@@ -292,6 +292,8 @@ def test_a_damaged_backup_is_refused_and_nothing_written(filled: Catalog, tmp_pa
         file.write_bytes(data[: len(data) // 2])
     elif damage == "flipped":  # the b-tree page that holds the schema
         file.write_bytes(data[:100] + bytes(64) + data[164:])
+    elif damage == "value":  # readable, but the index of the column says otherwise
+        file.write_bytes(data.replace(b"1.2.3.4", b"1.2.3.9", 1))
     else:
         connection = sqlite3.connect(file)
         newer = "UPDATE alembic_version SET version_num = '9999'"

@@ -67,7 +67,8 @@ def build_generation(
 ) -> GenerationInfo:
     """Make the current embeddings of a model searchable; the live generation is returned when nothing has changed.
 
-    engine: chosen by size where not given. model_path: where services find the encoders that made the embeddings.
+    engine: chosen by size where not given. model_path: where services find the encoders that made the embeddings; as
+    the newest generation of this model has it, where not given.
     keep: generations that stay, the live one included. The live one stays as it was on any error.
     Raises EmptyIndex without embeddings; ArchiveError: build-check-failed, bad-embedding, disk-full, unknown-engine.
     """
@@ -87,7 +88,8 @@ def build_generation(
                 raise EmptyIndex(f"No embeddings of model {fingerprint[:12]} are in the archive. Run `alta embed`.")
             chosen = {kind: engine or engine_for(count) for kind, count in census.rows.items() if count}
             dimension = _dimension(session, fingerprint)
-            info = register(catalog, fingerprint, model_path, census, list(chosen.values()), dimension)
+            path = model_path or _known_path(catalog, fingerprint)
+            info = register(catalog, fingerprint, path, census, list(chosen.values()), dimension)
             try:
                 with disk_errors(folder):
                     live = _build(session, stack, catalog, folder, info, chosen, engines, progress)
@@ -208,6 +210,11 @@ class _Halves:
         self._met += rows
         if self._progress:
             self._progress(self._met // 2, self._total)
+
+
+def _known_path(catalog: Catalog, fingerprint: str) -> str | None:
+    of_model = (info for info in list_generations(catalog) if info.model_fingerprint == fingerprint)
+    return next((info.model_path for info in of_model if info.model_path), None)
 
 
 def _dimension(session: Session, fingerprint: str) -> int:

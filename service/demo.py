@@ -65,7 +65,13 @@ def _fill_archive(console: Console, settings: Settings, encoder: AltaEncoder, st
     with progress_bar("embedding") as progress:
         made = embed_pending(catalog, encoder, progress=progress)
     with progress_bar("indexing") as progress:
-        live = build_generation(catalog, settings.generations_dir, encoder.fingerprint, progress=progress)
+        live = build_generation(
+            catalog,
+            settings.generations_dir,
+            encoder.fingerprint,
+            model_path=str(settings.model_path.absolute()),
+            progress=progress,
+        )
     catalog.close()
     console.print(
         f"Files accepted {taken.accepted}, unchanged {taken.unchanged}, refused {taken.refused.total()};"

@@ -421,3 +421,12 @@ def test_pruning_leaves_what_a_kept_generation_or_a_reindex_needs(catalog: Catal
     with catalog.session() as session:
         models = set(session.scalars(sa.select(Embedding.model_fingerprint)))
     assert models == {MODEL, "c" * 64}
+
+
+def test_where_the_encoders_lay_is_kept_from_generation_to_generation(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 3))
+    build_generation(catalog, tmp_path, MODEL, model_path="/encoders")
+    add_embeddings(catalog, unit(2, 3), first=3)
+    assert build_generation(catalog, tmp_path, MODEL).model_path == "/encoders"
+    add_embeddings(catalog, unit(3, 3), first=6)
+    assert build_generation(catalog, tmp_path, MODEL, model_path="/moved").model_path == "/moved"

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from index import Catalog, Gallery, build_generation, embed_pending, ingest_folder, migrate, open_catalog
 from index.backup import back_up, drop_backup, restore_backup
 from index.backup_file import sqlite_url
+from index.engines import LOCAL_ENGINES
 from index.forget import Forgotten, forget_patient, preview_forget
 from index.forget_proof import mentions
 from index.forgotten import NamedPatient, remember_patient
@@ -506,3 +507,26 @@ def test_the_log_names_nobody(world: World, caplog: pytest.LogCaptureFixture) ->
     named = ("P0", "1.2.3.0", "1.2.4.0", world.catalog.patient_key("P0"))
     assert not any(name in record.getMessage() for record in caplog.records for name in named)
     assert "P0" not in repr(GONE)
+
+
+def test_a_generation_in_milvus_is_made_there_again(
+    sqlite_catalog: Catalog, tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    from index.engines.milvus import MilvusEngine
+
+    world = World(sqlite_catalog, tmp_path, write_dicom)
+    world.fill()
+    server = MilvusEngine(str(tmp_path / "milvus.db"))
+    engines = {**LOCAL_ENGINES, server.name: server}
+    fingerprint = world.encoder.fingerprint
+    build_generation(sqlite_catalog, world.generations, fingerprint, engine=server.name, engines=engines)
+    with pytest.raises(ArchiveError) as caught:
+        world.forget()  # where the server is not configured
+    assert caught.value.slug == "unknown-engine" and world.left() == EMPTY
+    outcome = forget_patient(sqlite_catalog, GONE, store=world.store, generations=world.generations, engines=engines)
+    assert outcome.complete
+    [live] = list_generations(sqlite_catalog, LIVE, RETIRED)
+    assert live.engine == server.name
+    assert f"generation {live.id}" in {place.name for place in outcome.places}
+    server.close()

@@ -65,7 +65,8 @@ def upgrade() -> None:
         generation.add_column(sa.Column("removal_max_id", sa.Integer(), nullable=False, server_default="0"))
         for name in ("image_file", "image_sha256", "report_file", "report_sha256"):
             generation.drop_column(name)
-    with op.batch_alter_table("generation", table_kwargs=COUNTED) as generation:  # the defaults were for the rows that were there
+    # The defaults were for the rows that were there.
+    with op.batch_alter_table("generation", table_kwargs=COUNTED) as generation:
         generation.alter_column("settings", server_default=None)
         generation.alter_column("removal_max_id", server_default=None)
     _retire_generations("An older version built it. Run `alta index build`.")

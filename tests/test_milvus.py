@@ -31,11 +31,11 @@ def engines(server: MilvusEngine) -> Mapping[str, Engine]:
     return {**LOCAL_ENGINES, server.name: server}
 
 
-def found(gallery: Gallery, query: np.ndarray, count: int = 3, filters: Filters = Filters()) -> list[str]:
+def found(gallery: Gallery, query: np.ndarray, count: int = 3, filters: Filters | None = None) -> list[str]:
     gallery.refresh()
     snapshot = gallery.snapshot
     assert snapshot is not None
-    return [hit.study.study_instance_uid for hit in snapshot.search("image", query, count, filters)]
+    return [hit.study.study_instance_uid for hit in snapshot.search("image", query, count, filters or Filters())]
 
 
 def test_a_generation_lives_in_milvus_as_it_does_in_files(

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from model.errors import ImageError
-from model.image import decode_dicom, read_dicom, read_radiograph
+from model.image import PIPELINE_VERSION, decode_dicom, read_dicom, read_radiograph
 from model.view import classify_view
 
 from .decoder_pool import DecoderPool
@@ -53,13 +53,14 @@ class Source:
 @dataclass(frozen=True)
 class Examined:
     """``facts`` is None where nothing could be read; ``refusal`` is None for a usable radiograph, and for a file that
-    is a report: then it has that."""
+    is a report: then it has that. ``pixels_sha256``: of a usable radiograph, the same for the same picture."""
 
     source: Source
     size: int | None = None
     modified_ns: int | None = None
     sha256: str | None = None
     facts: InstanceFacts | None = None
+    pixels_sha256: str | None = None
     refusal: Refusal | None = None
     report: ReportText | None = None
 
@@ -96,10 +97,9 @@ def _examine(source: Source) -> Examined:
             if is_structured_report(dataset):
                 report = report_of_dataset(dataset, str(source.path))
                 return replace(found, facts=describe_dicom(dataset), report=report)
-        facts, why = _judge(source, data)
+        return _judge(found, data)
     except ImageError as error:
         return replace(found, refusal=Refusal(error.slug, error.message))
-    return replace(found, facts=facts, refusal=why)
 
 
 def _refuse_file(path: Path, status: os.stat_result) -> Refusal | None:
@@ -114,34 +114,45 @@ def _refuse_file(path: Path, status: os.stat_result) -> Refusal | None:
     return None
 
 
-def _judge(source: Source, data: bytes) -> tuple[InstanceFacts | None, Refusal | None]:
-    given = source.given
+def _judge(found: Examined, data: bytes) -> Examined:
+    given = found.source.given
     if data[128:132] != b"DICM":
-        return _judge_picture(source, data)
+        return _judge_picture(found, data)
     dataset = read_dicom(data)
     facts = describe_dicom(dataset) if given is None else _merged(given, describe_dicom(dataset))
     why = refusal(dataset) or _refuse_facts(facts)
     if why is None:
         try:
-            facts = with_seen_view(facts, decode_dicom(dataset))
+            return _usable(found, facts, decode_dicom(dataset))
         except ImageError as error:
             why = Refusal(error.slug, error.message)
-    return facts, why
+    return replace(found, facts=facts, refusal=why)
 
 
-def _judge_picture(source: Source, data: bytes) -> tuple[InstanceFacts | None, Refusal | None]:
+def _judge_picture(found: Examined, data: bytes) -> Examined:
+    source = found.source
     try:
         pixels = read_radiograph(data).pixels
     except ImageError as error:
         if error.slug == "not-an-image" and source.path.suffix.lower() in (".dcm", ".dicom"):
-            return source.given, Refusal("not-dicom", "Expected a DICOM file; found no DICM prefix at byte 128.")
-        return source.given, Refusal(error.slug, error.message)
+            return replace(
+                found, refusal=Refusal("not-dicom", "Expected a DICOM file; found no DICM prefix at byte 128.")
+            )
+        return replace(found, refusal=Refusal(error.slug, error.message))
     if source.given is None:
         message = "A JPEG or PNG picture names no study or patient. List it in a manifest and ingest that."
-        return None, Refusal("no-identity", message)
+        return replace(found, refusal=Refusal("no-identity", message))
     facts = replace(source.given, rows=pixels.shape[0], columns=pixels.shape[1])
-    why = _refuse_facts(facts)
-    return facts if why else with_seen_view(facts, pixels), why
+    if why := _refuse_facts(facts):
+        return replace(found, facts=facts, refusal=why)
+    return _usable(found, facts, pixels)
+
+
+def _usable(found: Examined, facts: InstanceFacts, pixels: np.ndarray) -> Examined:
+    """pixels: float32 (height, width), 0..1."""
+    digest = hashlib.sha256(f"{PIPELINE_VERSION} {pixels.shape}".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return replace(found, facts=with_seen_view(facts, pixels), pixels_sha256=digest.hexdigest())
 
 
 def with_seen_view(facts: InstanceFacts, pixels: np.ndarray) -> InstanceFacts:

@@ -19,7 +19,7 @@ from .dicom import Refusal
 from .examine import Examined, Source, examiner
 from .forgotten import discard_forgotten
 from .known import split_known
-from .matching import match_reports
+from .matching import match_all_reports, match_reports
 from .progress import Progress
 from .received import ReceivedStore, Waiting
 from .record import Recorded, path_key, record
@@ -68,6 +68,9 @@ def ingest(
             if progress:
                 progress(done, total)
     _ingest_reports(catalog, chain(given, source.reports()), summary)
+    with catalog.write() as session:  # and whatever else waits, such as since a patient was forgotten
+        summary.report_rows.update(match_all_reports(catalog, session))
+    _count_reports(catalog, summary)
     return summary
 
 
@@ -123,7 +126,7 @@ def ingest_received(
     summary = IngestSummary()
     with nullcontext(examine) if examine else examiner(workers) as examine:
         _take_in_received(catalog, store, (), examine, summary, progress=progress)
-    _ingest_reports(catalog, (), summary)
+    _count_reports(catalog, summary)
     return summary
 
 
@@ -172,8 +175,9 @@ def _record(catalog: Catalog, examined: Sequence[Examined], summary: IngestSumma
         with catalog.write() as session:
             done: Recorded = record(catalog, session, batch)
             # In one transaction: a file that its row calls a report is not read again.
-            reports = [item.report for item in batch if item.report]
-            summary.report_rows.update(record_reports(catalog, session, reports, set()).rows)
+            reports = record_reports(catalog, session, [item.report for item in batch if item.report], set())
+            matched = match_reports(catalog, session, {*reports.rows, *reports.reopened}, done.studies, done.accessions)
+            summary.report_rows.update(reports.rows, matched)
         summary.accepted += done.accepted
         summary.updated += done.updated
         summary.unchanged += done.unchanged
@@ -205,15 +209,18 @@ def _without_strays(catalog: Catalog, batch: Sequence[ReportText], summary: Inge
 
 
 def _ingest_reports(catalog: Catalog, reports: Iterable[ReportText], summary: IngestSummary) -> None:
-    ids = summary.report_rows
     met: set[str] = set()
     for batch in batched(reports, BATCH):
         usable = _without_strays(catalog, batch, summary)
         with catalog.write() as session:
-            ids.update(record_reports(catalog, session, usable, met).rows)
-    with catalog.write() as session:
-        ids.update(match_reports(catalog, session))
-    for status, reason in _report_outcomes(catalog, ids):
+            recorded = record_reports(catalog, session, usable, met)
+            matched = match_reports(catalog, session, {*recorded.rows, *recorded.reopened})
+            summary.report_rows.update(recorded.rows, matched)
+
+
+def _count_reports(catalog: Catalog, summary: IngestSummary) -> None:
+    """What became of those that were met, once all of them are matched."""
+    for status, reason in _report_outcomes(catalog, summary.report_rows):
         if status == MATCHED:
             summary.reports_matched += 1
         elif status == REFUSED:

@@ -101,4 +101,4 @@ def _from_row(source: Source, row: Instance) -> Examined:
     if source.given.view_source is None and row.view:  # what the file's header or its picture told
         missing |= {"view": row.view, "view_source": row.view_source}
     facts = replace(source.given, **missing)
-    return Examined(source, row.size, row.modified_ns, row.sha256, facts)
+    return Examined(source, row.size, row.modified_ns, row.sha256, facts, row.pixels_sha256)

@@ -7,12 +7,14 @@ A study has one report. Of several that name it, the newest version is matched; 
 versions of one report, unless their sender counts them as two: then the first stands, unless it is preliminary.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
+from .batches import batched
 from .catalog import Catalog
 from .record import nobody_key
 from .removal import forget_embeddings
@@ -20,25 +22,59 @@ from .report_rows import reopen_refused, withdraw
 from .report_versions import PRELIMINARY, Standing, Version, compare
 from .tables import MATCHED, REFUSED, REPORT, UNMATCHED, WITHDRAWN, Patient, Report, Study
 
-__all__ = ["match_reports"]
+__all__ = ["match_all_reports", "match_reports"]
 
 
-def match_reports(catalog: Catalog, session: Session, only: Collection[int] | None = None) -> list[int]:
-    """Give every unmatched report its study, if it has come, and take it from one that it no longer clearly names.
+def match_reports(
+    catalog: Catalog,
+    session: Session,
+    reports: Iterable[int] = (),
+    studies: Collection[int] = (),
+    accessions: Collection[str] = (),
+) -> list[int]:
+    """Match what just came: these reports, and those that have or name one of these studies, all by index.
 
-    only: the ids of the rows to look at. Returns the ids of the rows looked at that name a study of the archive.
+    reports, studies: ids of rows. accessions: numbers that a study had until now. A report gets its study, if that has
+    come, and loses one that it no longer clearly names. Returns the ids of the rows whose study was to be found.
     """
-    candidates: dict[Report, list[Study]] = {}
-    for query in (_by_uid(), _by_accession()):
-        if only is not None:
-            query = query.where(Report.id.in_(only))
-        for report, study in session.execute(query.order_by(Report.id)):
-            candidates.setdefault(report, []).append(study)
+    uids, numbers = _names_of(session, studies)
+    rows = {
+        row.id: row
+        for column, values in (
+            (Report.id, reports),
+            (Report.study_id, studies),
+            (Report.study_instance_uid, uids),
+            (Report.accession_number, {*numbers, *accessions}),
+        )
+        for row in _reports_where(session, column, values)
+    }
+    return _match(catalog, session, [rows[row_id] for row_id in sorted(rows)])
+
+
+def match_all_reports(catalog: Catalog, session: Session) -> list[int]:
+    """``match_reports`` of every report of the archive whose study is not beyond doubt: one pass over the tables."""
+    named = sa.or_(
+        sa.exists().where(Study.study_instance_uid == Report.study_instance_uid),
+        sa.and_(
+            Report.study_instance_uid.is_(None), sa.exists().where(Study.accession_number == Report.accession_number)
+        ),
+    )
+    waiting = sa.select(Report).where(_without_study(), named)
+    doubtful = sa.select(Report).join(Study, Study.id == Report.study_id).join(Study.patient)
+    doubtful = doubtful.where(Report.status == MATCHED, sa.or_(_patient_differs(), _accession_differs()))
+    rows = [*session.scalars(waiting), *session.scalars(doubtful)]
+    return _match(catalog, session, sorted(rows, key=lambda row: row.id))
+
+
+def _match(catalog: Catalog, session: Session, rows: Sequence[Report]) -> list[int]:
+    """Bring rows, in the order of their ids, to the studies that they name."""
+    candidates = _candidates(session, rows)
     possible = {report: _possible(catalog, report, found) for report, found in candidates.items()}
     chosen = {report: found[0].id for report, found in possible.items() if len(found) == 1}
     holding = _Holding(session, chosen.values())
-    for report in candidates:
-        if report.status == MATCHED and report.study_id is not None and chosen.get(report) != report.study_id:
+    settled = {report for report in rows if report.status == MATCHED and chosen.get(report) == report.study_id}
+    for report in rows:
+        if report.status == MATCHED and report not in settled:
             holding.release(report)
     session.flush()  # before others take their place, or two matched ones meet in the unique index
     for report, found in possible.items():
@@ -48,7 +84,50 @@ def match_reports(catalog: Catalog, session: Session, only: Collection[int] | No
             report.reason, report.detail = _why_unmatched(report, len(found))
     session.flush()
     again = holding.close()
-    return [report.id for report in candidates] + (match_reports(catalog, session, again) if again else [])
+    looked_at = [report.id for report in candidates if report not in settled]
+    return looked_at + (match_reports(catalog, session, again) if again else [])
+
+
+def _names_of(session: Session, studies: Collection[int]) -> tuple[set[str], set[str]]:
+    """Study instance UIDs and accession numbers of studies."""
+    uids: set[str] = set()
+    numbers: set[str] = set()
+    for batch in batched(studies, 500):
+        query = sa.select(Study.study_instance_uid, Study.accession_number).where(Study.id.in_(batch))
+        for uid, number in session.execute(query):
+            uids.add(uid)
+            numbers.update(filter(None, [number]))
+    return uids, numbers
+
+
+def _reports_where(session: Session, column: InstrumentedAttribute[Any], values: Iterable[Any]) -> Iterator[Report]:
+    """Reports that have a study or may get one, by an indexed column."""
+    for batch in batched(values, 500):
+        for row in session.scalars(sa.select(Report).where(column.in_(batch))):
+            # Asked of the rows: a database may take a condition on the status for the better index.
+            if row.status in (MATCHED, UNMATCHED) or (row.status == WITHDRAWN and row.study_id is None):
+                yield row
+
+
+def _candidates(session: Session, rows: Sequence[Report]) -> dict[Report, list[Study]]:
+    """The studies that each report names: by study instance UID, else by accession number; only those that have one."""
+    by_uid = {row.study_instance_uid for row in rows if row.study_instance_uid}
+    by_number = {row.accession_number for row in rows if not row.study_instance_uid and row.accession_number}
+    found: dict[tuple[str, str | None], list[Study]] = {}
+    for name, column, values in (
+        ("uid", Study.study_instance_uid, by_uid),
+        ("number", Study.accession_number, by_number),
+    ):
+        for batch in batched(values, 500):
+            query = sa.select(Study).options(joinedload(Study.patient)).where(column.in_(batch)).order_by(Study.id)
+            for study in session.scalars(query):
+                key = study.study_instance_uid if name == "uid" else study.accession_number
+                found.setdefault((name, key), []).append(study)
+    named = {
+        row: found.get(("uid", row.study_instance_uid) if row.study_instance_uid else ("number", row.accession_number))
+        for row in rows
+    }
+    return {row: studies for row, studies in named.items() if studies}
 
 
 @dataclass
@@ -175,35 +254,6 @@ def _is_first_final(report: Report, held: Report) -> bool:
     return held.stage == PRELIMINARY != report.stage and _standing(report, held) is Standing.NEWER
 
 
-def _by_uid() -> sa.Select[Report, Study]:
-    """Reports without a study, and matched ones whose study now is of another patient than they name."""
-    return (
-        sa.select(Report, Study)
-        .join(Study, Study.study_instance_uid == Report.study_instance_uid)
-        .join(Study.patient)
-        .options(contains_eager(Study.patient))
-        .where(sa.or_(_without_study(), sa.and_(Report.status == MATCHED, _patient_differs())))
-    )
-
-
-def _by_accession() -> sa.Select[Report, Study]:
-    """Reports without a study, and matched ones whose accession number is not one study's or whose patient differs."""
-    several = (
-        sa.select(Study.accession_number)
-        .where(Study.accession_number.is_not(None))
-        .group_by(Study.accession_number)
-        .having(sa.func.count() > 1)
-    )
-    doubtful = sa.and_(Report.status == MATCHED, sa.or_(_patient_differs(), Report.accession_number.in_(several)))
-    return (
-        sa.select(Report, Study)
-        .join(Study, Study.accession_number == Report.accession_number)
-        .join(Study.patient)
-        .options(contains_eager(Study.patient))
-        .where(Report.study_instance_uid.is_(None), sa.or_(_without_study(), doubtful))
-    )
-
-
 def _without_study() -> sa.ColumnElement[bool]:
     withdrawn = sa.and_(Report.status == WITHDRAWN, Report.study_id.is_(None))
     return sa.or_(Report.status == UNMATCHED, withdrawn)
@@ -212,6 +262,20 @@ def _without_study() -> sa.ColumnElement[bool]:
 def _patient_differs() -> sa.ColumnElement[bool]:
     """In a join of report and patient; NULL, which is no match, for a report that names none."""
     return sa.and_(Patient.key != Report.patient_key, sa.func.coalesce(Patient.id_key, "") != Report.patient_key)
+
+
+def _accession_differs() -> sa.ColumnElement[bool]:
+    """In a join of report and study: the report goes by an accession number that is not this one study's any more."""
+    several = (
+        sa.select(Study.accession_number)
+        .where(Study.accession_number.is_not(None))
+        .group_by(Study.accession_number)
+        .having(sa.func.count() > 1)
+    )
+    other = sa.func.coalesce(Study.accession_number, "") != Report.accession_number
+    return sa.and_(
+        Report.study_instance_uid.is_(None), sa.or_(other, Report.accession_number.in_(several.correlate(None)))
+    )
 
 
 def _possible(catalog: Catalog, report: Report, candidates: list[Study]) -> list[Study]:

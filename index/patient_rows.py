@@ -15,8 +15,8 @@ from model.errors import ArchiveError
 
 from .batches import batched
 from .forgotten import NamedPatient, Pseudonym, accession_pseudonym, study_pseudonym
-from .record import refresh_sources
 from .removal import remove_embeddings
+from .study_sources import refresh_sources
 from .tables import (
     ACCEPTED,
     Embedding,

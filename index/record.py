@@ -5,11 +5,11 @@ started again ends in the same rows.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -18,12 +18,10 @@ from .catalog import Catalog
 from .dicom import InstanceFacts, Refusal, clean
 from .examine import Examined
 from .forgotten import forgotten_among, forgotten_refusal, image_keys
-from .removal import forget_embeddings
-from .slots import SLOTS
-from .studies import History, histories, slot_instances
-from .tables import ACCEPTED, AS_REPORT, IMAGE, REFUSED, Instance, Patient, Study
+from .study_sources import refresh_sources
+from .tables import ACCEPTED, AS_REPORT, REFUSED, Instance, Patient, Study
 
-__all__ = ["Recorded", "image_source", "nobody_key", "path_key", "record", "refresh_sources"]
+__all__ = ["Recorded", "nobody_key", "path_key", "record"]
 
 _COPIED = (
     "modality",
@@ -42,13 +40,19 @@ _STUDY_FIELDS = ("accession_number", "study_date", "study_time", "study_order", 
 
 @dataclass
 class Recorded:
-    """What one batch changed. refused: the slug of each refused file."""
+    """What one batch changed. refused: the slug of each refused file.
+
+    studies: ids of those that are new or are named otherwise now, by patient or accession number; accessions: numbers
+    that they had until now. Reports that name them have to be matched.
+    """
 
     accepted: int = 0
     updated: int = 0
     unchanged: int = 0
     refused: list[str] = field(default_factory=list)
     studies_new: int = 0
+    studies: set[int] = field(default_factory=set)
+    accessions: set[str] = field(default_factory=set)
 
 
 def nobody_key(catalog: Catalog, study_instance_uid: str) -> str:
@@ -68,6 +72,7 @@ def record(catalog: Catalog, session: Session, batch: Sequence[Examined]) -> Rec
         for item in batch:
             recorder.add(item)
     refresh_sources(session, recorder.touched)
+    recorder.done.studies.update(study.id for study in recorder.named)
     return recorder.done
 
 
@@ -77,6 +82,7 @@ class _Recorder:
         self._session = session
         self.done = Recorded()
         self.touched: set[int] = set()  # patients
+        self.named: set[Study] = set()  # new, or under another patient or accession number
         self._retired = False  # whether the file being added takes the place of another
         self._superseded = False  # which held another version of the instance
         keys = [path_key(item.source.path) for item in batch]
@@ -107,7 +113,8 @@ class _Recorder:
             why: Refusal | None = forgotten_refusal()
         else:
             why = item.refusal or (None if item.report else self._conflict(item, row))
-        row.size, row.modified_ns, row.sha256 = item.size, item.modified_ns, item.sha256
+        row.size, row.modified_ns = item.size, item.modified_ns
+        row.sha256, row.pixels_sha256 = item.sha256, item.pixels_sha256
         if forgotten:
             self._leave_nothing(row)
         elif item.facts:
@@ -154,7 +161,7 @@ class _Recorder:
         holder = None if holder is row else holder
         there = holder is not None and os.path.exists(holder.path)
         if holder is not None and there:
-            same = holder.sha256 == item.sha256
+            same = holder.sha256 == item.sha256 or self._says_the_same(item, facts, holder)
             if same or not item.source.replaces:
                 words = "is already archived from" if same else "is archived with different content from"
                 message = f"SOP instance {facts.sop_instance_uid} {words} {holder.path}."
@@ -171,6 +178,19 @@ class _Recorder:
             else:
                 self._retire(holder, "file-missing", f"The file is gone; the same instance was found at {row.path}.")
         return None
+
+    def _says_the_same(self, item: Examined, facts: InstanceFacts, holder: Instance) -> bool:
+        """Whether a file would change nothing: the same object sent by another system differs in its file meta
+        information (PS3.10 7.1), and may come in another transfer syntax."""
+        study = holder.study
+        if study is None or item.pixels_sha256 is None or item.pixels_sha256 != holder.pixels_sha256:
+            return False
+        if facts.study_instance_uid != study.study_instance_uid or self._common_key(facts, study) != study.patient.key:
+            return False
+        of_study = _study_values(facts)
+        return all(getattr(facts, name) == getattr(holder, name) for name in _COPIED) and all(
+            value in (None, getattr(study, name)) for name, value in of_study.items()
+        )
 
     def _retire(self, holder: Instance, reason: str, detail: str) -> None:
         holder.study, holder.status, holder.reason, holder.detail = None, REFUSED, reason, detail
@@ -210,15 +230,19 @@ class _Recorder:
             study = Study(study_instance_uid=uid, modality=facts.modality, patient=self._patient(key, facts))
             self._studies[uid] = study
             self._session.add(study)
+            self.named.add(study)
             self.done.studies_new += 1
         elif study.patient.key != (found := self._common_key(facts, study) or key):
             self.touched.add(study.patient_id)
+            self.named.add(study)
             study.patient = self._patient(found, facts)
-        values = {name: getattr(facts, name) for name in _STUDY_FIELDS}
-        values |= {"patient_sex": facts.sex, "patient_age": facts.age}
-        for name, value in values.items():
+        number = study.accession_number
+        for name, value in _study_values(facts).items():
             if value is not None and (overwrite or getattr(study, name) is None):
                 setattr(study, name, value)
+        if study.accession_number != number:
+            self.named.add(study)
+            self.done.accessions.update(filter(None, [number]))
         return study
 
     def _patient(self, key: str, facts: InstanceFacts) -> Patient:
@@ -257,7 +281,7 @@ class _Recorder:
         """Of a forgotten patient's file the archive knows where it lies, so that it can be removed there."""
         if self._holders.get(row.sop_instance_uid) is row:
             del self._holders[row.sop_instance_uid]
-        for name in ("patient_key", *_COPIED):
+        for name in ("patient_key", "pixels_sha256", *_COPIED):
             setattr(row, name, None)
 
     def _touch(self, row: Instance) -> None:
@@ -265,27 +289,12 @@ class _Recorder:
             self.touched.add(row.study.patient_id)
 
 
-def refresh_sources(session: Session, patient_ids: Iterable[int]) -> int:
-    """Recompute what every study of these patients is embedded from, priors included; returns how many changed."""
-    changed = 0
-    for history in histories(session, patient_ids).values():
-        for study in history:
-            source = image_source(history, study)
-            if study.image_source != source:
-                changed += 1
-                study.image_source = source
-                if source is None:
-                    forget_embeddings(session, [study.id], IMAGE)
-    return changed
-
-
-def image_source(history: History, study: Study) -> str | None:
-    """What ``Study.image_source`` has to be: a hash of the files in the four slots, None without a frontal image."""
-    slots = slot_instances(history, study)
-    if not slots:
-        return None
-    hashes = [slots[slot].sha256 if slot in slots else None for slot in SLOTS]
-    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+def _study_values(facts: InstanceFacts) -> dict[str, Any]:
+    """What an image says about its study, by column."""
+    return {name: getattr(facts, name) for name in _STUDY_FIELDS} | {
+        "patient_sex": facts.sex,
+        "patient_age": facts.age,
+    }
 
 
 def _shown(path: Path) -> str:

@@ -48,7 +48,7 @@ def take_reports(catalog: Catalog, reports: Sequence[ReportText]) -> list[Report
     with catalog.write() as session:
         recorded = record_reports(catalog, session, reports, set())
         ids = recorded.rows
-        match_reports(catalog, session, only={*ids, *recorded.reopened})
+        match_reports(catalog, session, {*ids, *recorded.reopened})
         found: dict[int, tuple[Report, str | None]] = {}
         for batch in batched(sorted(set(ids)), 1000):
             query = sa.select(Report, Study.study_instance_uid).outerjoin(Study).where(Report.id.in_(batch))

@@ -43,9 +43,15 @@ def record_reports(catalog: Catalog, session: Session, reports: Sequence[ReportT
     reopened: list[int] = []
     patients = [catalog.patient_key(report.patient_id) if report.patient_id else None for report in reports]
     identities = [_identity(report, patient, met) for report, patient in zip(reports, patients, strict=True)]
-    known = {row.identity: row for row in session.scalars(sa.select(Report).where(Report.identity.in_(identities)))}
-    for report, patient, identity in zip(reports, patients, identities, strict=True):
+    named = [_hash(identity, patient or "") for identity, patient in zip(identities, patients, strict=True)]
+    query = sa.select(Report).where(Report.identity.in_({*identities, *named}))
+    known = {row.identity: row for row in session.scalars(query)}
+    for report, patient, identity, with_patient in zip(reports, patients, identities, named, strict=True):
         row = known.get(identity)
+        others = row is not None and patient is not None and row.patient_key not in (None, patient)
+        if others and Version.of(report).stated and not report.number:
+            # No version of that report: one of two senders has the wrong study. A table that says so was corrected.
+            identity, row = with_patient, known.get(with_patient)
         if row is None:
             numbering = _hash(report.numbering or "") if report.number else None
             row = known[identity] = Report(identity=identity, status=UNMATCHED, numbering=numbering)

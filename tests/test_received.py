@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pydicom.uid import ImplicitVRLittleEndian
 
 from index import Catalog, embed_pending, ingest_folder, pending_counts
 from index.ingest import ingest_received
@@ -84,6 +85,41 @@ def test_versions_that_are_taken_in_once_more_after_a_kill_end_with_the_last(
     with catalog.session() as session:
         accepted = session.scalars(sa.select(Instance.path).where(Instance.status == "accepted")).one()
     assert Path(accepted) == newest
+
+
+def test_one_object_in_a_file_and_sent_by_another_system_is_one(
+    catalog: Catalog, store: ReceivedStore, tmp_path: Path
+) -> None:
+    encoder = FakeEncoder()
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "film.dcm").write_bytes(sent(sop="1.2.3"))
+    ingest_folder(catalog, folder, workers=0)
+    embed_pending(catalog, encoder)
+    dataset = chest_dataset(sop="1.2.3")  # PS3.10 7.1 leaves open who writes the file meta information, and how
+    dataset.file_meta.ImplementationVersionName = "OTHER"
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    store.keep(buffer.getvalue())
+    assert ingest_received(catalog, store, workers=0).refused == {"duplicate": 1}
+    assert reasons(catalog) == ["accepted", "duplicate"]
+    assert pending_counts(catalog, encoder.fingerprint)["image"] == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"PatientID": "P2"}, {"StudyDate": "20240302"}, {"ViewPosition": "AP"}, {"AccessionNumber": "B"}, {"seed": 9}],
+)
+def test_an_object_that_says_something_else_takes_the_place_of_the_old_one(
+    catalog: Catalog, store: ReceivedStore, changed: dict[str, object]
+) -> None:
+    store.keep(sent(sop="1.2.3"))
+    ingest_received(catalog, store, workers=0)
+    path = store.keep(sent(sop="1.2.3", **changed))
+    assert ingest_received(catalog, store, workers=0).updated == 1
+    with catalog.session() as session:
+        assert session.scalar(sa.select(Instance.path).where(Instance.status == "accepted")) == str(path)
 
 
 def test_an_unusable_new_version_leaves_the_old_one_in_place(catalog: Catalog, store: ReceivedStore) -> None:

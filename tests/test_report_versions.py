@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, find_study
-from index.matching import match_reports
+from index.matching import match_all_reports
 from index.report_intake import ReportOutcome, take_reports
 from index.report_readers import read_fhir, read_hl7, report_of_dataset
 from index.report_versions import Standing, Version, compare
@@ -164,7 +164,7 @@ def test_a_correction_through_another_door_ends_with_one_report(
     if not study_first:
         archive.add_study()
         with catalog.write() as session:
-            match_reports(catalog, session)
+            match_all_reports(catalog, session)
     assert archive.impression() == "Pneumonia."
     assert [status for status, _, _ in archive.rows()].count("matched") == 1
 
@@ -179,7 +179,7 @@ def test_a_withdrawal_through_another_door_reaches_the_report(catalog: Catalog, 
     if not study_first:
         archive.add_study()
         with catalog.write() as session:
-            match_reports(catalog, session)
+            match_all_reports(catalog, session)
     assert archive.impression() is None
     assert [(status, text) for status, _, text in archive.rows()] == [("withdrawn", "")] * 2
     assert archive.take(by_sr(FINAL.but(study="1.2.3.1")))[0].status == "outdated"

@@ -128,6 +128,14 @@ def test_every_order_of_a_message_is_a_report_and_parts_of_one_number_are_one() 
     assert len({report.source for report in reports}) == 3
 
 
+def test_one_number_for_two_patients_is_two_reports() -> None:
+    reports = oru(
+        *("PID|1||P1^^^H^MR", "OBR|1||1|||||||||||||||A1|||||||F", "OBX|1|TX|||Of the one."),
+        *("PID|2||P2^^^H^MR", "OBR|2||1|||||||||||||||A2|||||||F", "OBX|1|TX|||Of the other."),
+    )
+    assert [(report.patient_id, report.text) for report in reports] == [("P1", "Of the one."), ("P2", "Of the other.")]
+
+
 @pytest.mark.parametrize(
     ("segments", "study", "accession"),
     [
@@ -382,6 +390,28 @@ def test_study_patient_and_accession_number_by_what_a_bundle_brings() -> None:
     logical = fhir_resource(SAMPLE.but(accession="", study=""), basedOn=[{"identifier": {"value": "A8"}}])
     (report,) = read_fhir(json.dumps(logical).encode(), "file")
     assert report.accession_number == "A8"
+
+
+def test_one_id_on_two_servers_is_two_patients() -> None:
+    entries = []
+    for server, patient in (("http://one/fhir", "P1"), ("http://two/fhir", "P2")):
+        report = fhir_resource(SAMPLE, subject={"reference": "Patient/7"})
+        entries += [
+            {"fullUrl": f"{server}/DiagnosticReport/7", "resource": report},
+            {
+                "fullUrl": f"{server}/Patient/7",
+                "resource": {"resourceType": "Patient", "id": "7", "identifier": [{"value": patient}]},
+            },
+        ]
+    # A report that does not say of which server it is names neither of them.
+    entries.append({"resource": fhir_resource(SAMPLE, subject={"reference": "Patient/7"})})
+    data = json.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries}).encode()
+    assert [report.patient_id for report in read_fhir(data, "file")] == ["P1", "P2", None]
+
+
+def test_identifiers_are_what_any_database_takes() -> None:
+    data = fhir(SAMPLE).replace(SAMPLE.accession.encode(), b"A\\u00001")
+    assert [report.accession_number for report in read_fhir(data, "file")] == ["A1"]
 
 
 def test_an_id_alone_is_no_number() -> None:

@@ -13,6 +13,7 @@ Only what comes along is read: no reference is fetched. R4 and R4B have these re
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from datetime import UTC
 from typing import Any, Final
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 
 from model.errors import InputError
 
-from ..dicom import Refusal
+from ..dicom import Refusal, clean
 from ..report_versions import CORRECTED, FINAL, PRELIMINARY
 from ..reports import ReportText, checked, decoded, is_uid
 from .blocks import Block, compose, section_of_concept
@@ -69,27 +70,43 @@ def reports_of_resource(resource: Any, source: str) -> list[ReportText]:
     given = resource.get("entry")
     entries = [entry for entry in given if isinstance(entry, dict)] if isinstance(given, list) else []
     beside = _Beside(entries)
-    reports = [
-        _report(entry["resource"], str(entry.get("fullUrl") or ""), beside, f"{source}#{number}")
-        for number, entry in enumerate(entries, start=1)
-        if _kind(entry.get("resource")) == "DiagnosticReport"
-    ]
+    reports = []
+    for number, entry in enumerate(entries, start=1):
+        if _kind(entry.get("resource")) == "DiagnosticReport":
+            address = str(entry.get("fullUrl") or "")
+            reports.append(_report(entry["resource"], address, beside.of(address), f"{source}#{number}"))
     if not reports:
         raise InputError("The Bundle has no DiagnosticReport.", "no-report")
     return reports
 
 
 class _Beside:
-    """The resources of a Bundle, found by reference and validated when they are used."""
+    """The resources of a Bundle, found by reference and validated when they are used.
+
+    A relative reference is one to the server that the report is of (R4 Bundle, "Resolving references in Bundles"): a
+    Bundle may hold Patient/1 of one server and Patient/1 of another.
+    """
 
     def __init__(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        self._given: dict[str, Any] = {}
+        self._given: dict[str, Any] = {}  # by fullUrl, and by type and id where that is one resource
         self._validated: dict[int, Any] = {}
+        self._base = ""
+        addresses: dict[str, str] = {}
         for entry in entries:
-            resource = entry.get("resource")
+            resource, address = entry.get("resource"), str(entry.get("fullUrl") or "")
             if isinstance(resource, dict):
-                for name in (entry.get("fullUrl"), f"{_kind(resource)}/{resource.get('id')}"):
-                    self._given.setdefault(str(name), resource)
+                name = f"{_kind(resource)}/{resource.get('id')}"
+                several = addresses.setdefault(name, address) != address
+                self._given[name] = None if several else self._given.get(name, resource)
+                if address:
+                    self._given.setdefault(address, resource)
+
+    def of(self, address: str) -> "_Beside":
+        """The same resources, as the report at this address refers to them."""
+        found = copy(self)
+        if address.startswith(("http://", "https://")):
+            found._base = address.rpartition("/")[0].rpartition("/")[0]
+        return found
 
     def find(self, reference: Any, kind: str, contained: Iterable[Any]) -> Any:
         """The resource of a Reference, None where it is not here. Raises ValidationError."""
@@ -97,7 +114,8 @@ class _Beside:
         if named.startswith("#"):
             found = (each for each in contained if each.get_resource_type() == kind and f"#{each.id}" == named)
             return next(found, None)
-        given = self._given.get(named.partition("/_history/")[0])
+        named = named.partition("/_history/")[0]
+        given = self._given.get(f"{self._base}/{named}") or self._given.get(named)
         if _kind(given) != kind:
             return None
         if id(given) not in self._validated:
@@ -134,7 +152,7 @@ def _converted(report: Any, address: str, beside: _Beside, source: str) -> Repor
     about = ReportText(
         source,
         study_instance_uid=next((uid for uid in uids if is_uid(uid)), None),
-        accession_number=next((str(value).strip() for value in accessions if value), None),
+        accession_number=next((clean(str(value)) for value in accessions if value), None),
         patient_id=_patient_id(report, beside, contained),
         numbering=numbering,
         number=number,

@@ -90,8 +90,8 @@ def _orders(message: Hl7Message) -> list[_Order]:
             common, order = segment, None
         elif segment.name == "OBR":
             order = _Order(segment, common, patient)
-            # Of one number: several procedures that were reported together.
-            order = orders.setdefault(order.number if order.number[0] else position, order)
+            # Of one number: several procedures of one patient that were reported together.
+            order = orders.setdefault((_patient_id(patient), order.number) if order.number[0] else position, order)
             common = None
         elif order and segment.name == "OBX":
             order.observations.append(segment)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from index import Catalog, IngestSummary
+from index import Catalog, IngestSummary, ingest_folder
 from index.ingest import ingest, ingest_received
 from index.received import ReceivedStore
 from index.sources import dicomweb_http, dicomweb_peer
@@ -19,7 +19,7 @@ from index.sources.dicomweb_http import Origin, PeerError, Retry
 from index.sources.dicomweb_peer import DicomWebPeer
 from index.tables import Instance
 from model.errors import ArchiveError, InputError
-from tests.conftest import chest_dataset
+from tests.conftest import WriteDicom, chest_dataset
 from tests.peers import Orthanc, file_bytes, free_port
 from tests.tiny_dicomweb import Answer, TinyDicomWeb, as_json, multipart, running
 
@@ -353,6 +353,16 @@ def test_a_run_that_was_ended_goes_on_where_it_was(pull: Pull, tiny: TinyDicomWe
         ingest_received(pull.catalog, pull.store, workers=0)
     summary = pull(tiny.url)
     assert summary.accepted == (2 if kept else 3) and len(tiny.retrieved()) == summary.accepted
+    assert pull.accepted() == ALL
+
+
+def test_a_broken_copy_elsewhere_does_not_keep_the_whole_one_away(
+    pull: Pull, tiny: TinyDicomWeb, write_dicom: WriteDicom
+) -> None:
+    path = write_dicom("film.dcm", study="1.2.3.1", seed=1)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert ingest_folder(pull.catalog, path.parent, workers=0).refused == {"truncated": 1}
+    assert pull(tiny.url).accepted == 3
     assert pull.accepted() == ALL
 
 

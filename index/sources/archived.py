@@ -7,19 +7,25 @@ import sqlalchemy as sa
 
 from ..batches import batched
 from ..catalog import Catalog
+from ..received import ReceivedStore
 from ..record import path_key
 from ..tables import REFUSED, Instance
 
 __all__ = ["forget_failures", "known_uids"]
 
 
-def known_uids(catalog: Catalog, uids: Iterable[str]) -> set[str]:
-    """Those SOP instance UIDs that have a row, accepted or refused."""
+def known_uids(catalog: Catalog, store: ReceivedStore, uids: Iterable[str]) -> set[str]:
+    """Those SOP instance UIDs that the archive has, or has refused when they were in its ``store``.
+
+    A file refused elsewhere says nothing of the object: a copy in some folder may be cut off, and this one whole.
+    """
     known: set[str] = set()
     with catalog.session() as session:
         for batch in batched(uids, 500):
-            query = sa.select(Instance.sop_instance_uid).where(Instance.sop_instance_uid.in_(batch))
-            known.update(uid for uid in session.scalars(query) if uid is not None)
+            query = sa.select(Instance.sop_instance_uid, Instance.status, Instance.path)
+            for uid, status, path in session.execute(query.where(Instance.sop_instance_uid.in_(batch))):
+                if uid is not None and (status != REFUSED or store.owns(Path(path))):
+                    known.add(uid)
     return known
 
 

@@ -8,19 +8,15 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
-import sqlalchemy as sa
-
 from model.errors import InputError
 
-from ..batches import batched
 from ..catalog import Catalog
 from ..dicom import MODALITIES, Refusal
 from ..examine import Source
 from ..progress import Progress
 from ..received import ReceivedStore
-from ..record import path_key
 from ..reports import ReportText
-from ..tables import REFUSED, Instance
+from .archived import forget_failures, known_uids
 from .dicomweb_http import FAILURES, FetchFailed, PeerError
 from .dicomweb_peer import DicomWebPeer, FoundInstance, FoundStudy
 
@@ -46,7 +42,7 @@ class Plan:
 class DicomWebSource:
     """The studies of a span of days that hold an image of some modality, their images and structured reports.
 
-    Instances that the catalog has a row of, accepted or refused, are not fetched ``again``. What cannot be fetched is
+    Instances that the archive has, or refused when it had them, are not fetched ``again``. What cannot be fetched is
     a refused file named ``dicomweb:NAME/studies/...`` until a later run can fetch it. ``days``: called with the days
     done and all of them. ``files`` raises InputError: bad-dates; PeerError; ArchiveError: storage-full.
     """
@@ -77,7 +73,7 @@ class DicomWebSource:
         self._progress = days
         self._known = 0
         self._failures: Counter[str] = Counter()  # in a row, of searches and of retrievals
-        self._mended: list[str] = []
+        self._mended: list[Path] = []
 
     def files(self) -> Iterator[Source]:
         for found in self._found():
@@ -118,7 +114,7 @@ class DicomWebSource:
             try:
                 studies = [study for study in self._peer.studies(day) if self._wants(study)]
                 self._failures["search"] = 0
-                self._mended.append(place)
+                self._mended.append(self._place(place))
                 yield from self._unusable(place)
             except FetchFailed as error:
                 yield self._failed("search", place, error)
@@ -128,7 +124,7 @@ class DicomWebSource:
                 try:
                     instances = [item for item in self._peer.instances(study) if self._takes(item)]
                     self._failures["search"] = 0
-                    self._mended.append(place)
+                    self._mended.append(self._place(place))
                     yield from self._unusable(place)
                 except FetchFailed as error:
                     yield self._failed("search", place, error)
@@ -149,11 +145,7 @@ class DicomWebSource:
         """Those to be fetched, and how many others there are."""
         if self._again:
             return instances, 0
-        known: set[str] = set()
-        with self._catalog.session() as session:
-            for batch in batched([instance.uid for instance in instances], 500):
-                query = sa.select(Instance.sop_instance_uid).where(Instance.sop_instance_uid.in_(batch))
-                known.update(uid for uid in session.scalars(query) if uid is not None)
+        known = known_uids(self._catalog, self._store, (instance.uid for instance in instances))
         missing = [instance for instance in instances if instance.uid not in known]
         return missing, len(instances) - len(missing)
 
@@ -163,7 +155,7 @@ class DicomWebSource:
         except FetchFailed as error:
             return self._failed("retrieval", instance.path, error)
         self._failures["retrieval"] = 0
-        self._mended.append(instance.path)
+        self._mended.append(self._place(instance.path))
         return Source(path, replaces=True)
 
     def _failed(self, what: str, place: str, error: FetchFailed) -> Source:
@@ -188,14 +180,4 @@ class DicomWebSource:
     def _forget_failures(self) -> None:
         """What failed in an earlier run and is here now needs no row of its own any more."""
         places, self._mended = self._mended, []
-        for batch in batched(places, 500):
-            ours = sa.and_(
-                Instance.path_key.in_([path_key(self._place(place)) for place in batch]),
-                Instance.status == REFUSED,
-                Instance.reason.in_(FAILURES),
-            )
-            with self._catalog.session() as session:
-                if session.scalars(sa.select(Instance.id).where(ours)).first() is None:
-                    continue
-            with self._catalog.write() as session:
-                session.execute(sa.delete(Instance).where(ours))
+        forget_failures(self._catalog, places, FAILURES)

@@ -52,7 +52,7 @@ class _Wanted:
 class PacsSource:
     """The studies of a span of days that hold an image of some modality, their images and structured reports.
 
-    Instances that the catalog has a row of, accepted or refused, are not fetched ``again``. What cannot be fetched is
+    Instances that the archive has, or refused when it had them, are not fetched ``again``. What cannot be fetched is
     a refused file named ``pacs:AET/studies/...`` until a later run can fetch it. ``days``: called with the days done
     and all of them. ``files`` raises PacsError; ArchiveError: storage-full. Raises InputError: bad-dates.
     """
@@ -73,6 +73,7 @@ class PacsSource:
             raise InputError(f"Expected a first day before the last, found {first} to {last}.", "bad-dates")
         self.name = f"pacs:{peer.node.called_aet}"
         self.store: ReceivedStore | None = store
+        self._store = store
         self._catalog = catalog
         self._peer = peer
         self._first = first
@@ -173,7 +174,7 @@ class PacsSource:
         return series.modality in (None, REPORT_MODALITY) or series.modality in self._modalities
 
     def _missing(self, series: FoundSeries, uids: list[str]) -> _Wanted:
-        known = set() if self._again else known_uids(self._catalog, uids)
+        known = set() if self._again else known_uids(self._catalog, self._store, uids)
         missing = [uid for uid in uids if uid not in known]
         # Without any instance found: the PACS may not answer at this level, so the series is asked for as it is.
         return _Wanted(series, missing, len(uids) - len(missing), whole=not known)

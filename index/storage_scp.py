@@ -7,11 +7,9 @@ may call, how large an object and a PDU may be, and how long one may take, is li
 import io
 import logging
 import re
-import socket
 import time
 import weakref
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +20,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made when the module is imported
     BasicTextSRStorage,
     ComprehensiveSRStorage,
@@ -34,6 +33,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from model.errors import ArchiveError, InputError
 
+from .association_limits import MAX_PDU, Memory, Tally, limited
 from .dicom import image_syntaxes
 from .examine import MAX_FILE_BYTES
 from .received import ReceivedStore
@@ -49,9 +49,8 @@ REPORT_CLASSES: Final = (BasicTextSRStorage, EnhancedSRStorage, ComprehensiveSRS
 # Not deflated: a small dataset could unpack to any size in this process.
 REPORT_SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
-MAX_PDU: Final = 128 * 2**10  # bytes, as announced
-MAX_PDU_READ: Final = 2**20  # an association request may list many contexts
 MAX_ASSOCIATIONS: Final = 32
+MAX_HELD: Final = 2 * 2**30  # bytes of objects in memory at once, of all associations together
 TIMEOUT: Final = 60.0  # seconds without anything, and for one PDU
 IMPLEMENTATION: Final = UID(derived_uid("implementation"))  # PS3.7 D.3.3.2; always the same
 
@@ -63,19 +62,6 @@ NOT_UNDERSTOOD: Final = 0xC000
 PROCESSING_FAILURE: Final = 0x0110
 
 _config.LOG_HANDLER_LEVEL = "none"  # its handlers would write headers, and thereby names, to the log
-
-
-@dataclass
-class _Tally:
-    """What one association brought. unread: bytes since the last whole message."""
-
-    peer: str
-    connection: socket.socket
-    began: float = field(default_factory=time.monotonic)
-    stored: int = 0
-    refused: int = 0
-    size: int = 0
-    unread: int = 0
 
 
 class StorageScp:
@@ -94,15 +80,18 @@ class StorageScp:
         allowed: Collection[str] | None,
         kept: Callable[[str, Path], None] = lambda uid, path: None,
         max_object_bytes: int = MAX_FILE_BYTES,
+        max_held_bytes: int = MAX_HELD,
         max_associations: int = MAX_ASSOCIATIONS,
         timeout: float = TIMEOUT,
     ) -> None:
         self._store = store
         self._kept = kept
         self._limit = max_object_bytes
+        self._memory = Memory(max_held_bytes)
+        self._max_connections = 2 * max_associations  # each costs two threads before it has said anything
         self._timeout = timeout
         self._server: ThreadedAssociationServer | None = None
-        self._tallies: weakref.WeakKeyDictionary[Association, _Tally] = weakref.WeakKeyDictionary()
+        self._tallies: weakref.WeakKeyDictionary[Association, Tally] = weakref.WeakKeyDictionary()
         self._entity = AE(ae_title_of(ae_title))
         self._entity.require_called_aet = True
         if allowed is not None:
@@ -138,6 +127,7 @@ class StorageScp:
             message = f"Cannot listen on {host}, port {port}: {error.strerror or error}. Choose another with --port."
             raise ArchiveError(message, "cannot-listen") from error
         assert self._server is not None
+        self._server.verify_request = self._has_room  # type: ignore[method-assign]
         return int(self._server.server_address[1])
 
     def stop(self, patience: float = 30.0) -> None:
@@ -162,17 +152,32 @@ class StorageScp:
             self._kept(uid, path)
 
         answer = keep_sent(event, self._store, kept, self._limit)
-        if tally and answer != SUCCESS:
-            tally.refused += 1
+        if tally:
+            tally.refused += answer != SUCCESS
+            self._memory.give_back(tally.held)
+            tally.held = 0
         return answer
+
+    def _has_room(self, request: Any, client_address: Any) -> bool:
+        room = len(self._tallies) < self._max_connections
+        if not room:
+            logger.warning(
+                "a connection from %s is one too many: there are %d", client_address[0], self._max_connections
+            )
+        return room
 
     def _opened(self, event: Any) -> None:
         wrapped = event.assoc.dul.socket
-        tally = self._tallies[event.assoc] = _Tally(str(event.address[0]), wrapped.socket)
-        wrapped.recv = _limited(tally, self._limit + 2 * MAX_PDU, self._timeout)
+        tally = self._tallies[event.assoc] = Tally(str(event.address[0]), wrapped.socket)
+        waiting = event.assoc.dimse.msg_queue
+        wrapped.recv = limited(tally, self._limit + 2 * MAX_PDU, self._timeout, self._memory, waiting.qsize)
 
     def _message_read(self, event: Any) -> None:
         if tally := self._tallies.get(event.assoc):
+            if isinstance(event.message, C_STORE_RQ):
+                tally.held += tally.unread
+            else:
+                self._memory.give_back(tally.unread)
             tally.unread = 0
             tally.peer = f"{event.assoc.requestor.ae_title} at {event.assoc.requestor.address}"
 
@@ -184,6 +189,8 @@ class StorageScp:
     def _closed(self, event: Any) -> None:
         tally = self._tallies.pop(event.assoc, None)
         if tally:
+            self._memory.give_back(tally.unread + tally.held)
+            tally.unread = tally.held = 0
             tally.connection.close()  # pynetdicom leaves one open whose peer went first
         if tally and (tally.stored or tally.refused):
             seconds = time.monotonic() - tally.began
@@ -261,29 +268,3 @@ def _raw_text(header: Dataset, keyword: str) -> str:
         return ""
     value = header.get_item(keyword).value
     return (value if isinstance(value, bytes) else str(value or "").encode()).decode("ascii", "replace").strip(" \0")
-
-
-def _limited(tally: _Tally, limit: int, timeout: float) -> Callable[[int], bytearray]:
-    """``recv`` of an association's socket, for a whole PDU or its head; raises OSError, upon which pynetdicom ends it.
-
-    pynetdicom itself reads as many bytes as a PDU says it has, for as long as some come, and gathers a message of any
-    length in memory.
-    """
-
-    def receive(length: int) -> bytearray:
-        tally.unread += length
-        if length > MAX_PDU_READ or tally.unread > limit:
-            logger.warning("%s: sent more than is allowed; the connection is closed", tally.peer)
-            raise OSError("more bytes than are allowed")
-        deadline = time.monotonic() + timeout
-        data = bytearray()
-        while len(data) < length:
-            chunk = tally.connection.recv(min(length - len(data), 2**16))
-            if not chunk:
-                break
-            data += chunk
-            if time.monotonic() > deadline:
-                raise OSError("the PDU takes too long")
-        return data
-
-    return receive

@@ -1,5 +1,7 @@
 """What is sent by C-STORE is safe before its sender hears so, taken in once, and never believed beyond its worth."""
 
+import contextlib
+import io
 import logging
 import os
 import signal
@@ -11,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -19,6 +22,8 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification  # type: ignore[attr-defined]
 
 from index import Catalog, IngestSummary, ReceivedStore, ingest_received, open_catalog
@@ -66,6 +71,24 @@ def send(port: int, *datasets: Dataset, caller: str = "MODALITY", called: str = 
         answers = [association.send_c_store(dataset) for dataset in datasets]
         association.release()
     return [answer.get("Status") for answer in answers]
+
+
+def associate(port: int) -> Association:
+    entity = AE("MODALITY")
+    entity.add_requested_context(ComputedRadiographyImageStorage, ExplicitVRLittleEndian)
+    return entity.associate("127.0.0.1", port, ae_title="ALTA")
+
+
+def post(association: Association, dataset: Dataset) -> None:
+    """Send an object and do not wait for the answer."""
+    request = C_STORE()
+    request.MessageID = 1
+    request.AffectedSOPClassUID = dataset.SOPClassUID
+    request.AffectedSOPInstanceUID = dataset.SOPInstanceUID
+    request.Priority = 0
+    request.DataSet = io.BytesIO(_encoded(dataset))
+    [context] = association.accepted_contexts
+    association.dimse.send_msg(request, context.context_id)
 
 
 def echo(port: int) -> int | None:
@@ -207,6 +230,48 @@ def test_a_pdu_that_claims_gigabytes_is_not_waited_for(listen: Listen) -> None:
         except ConnectionError:
             pass  # ended, at once: waiting for the rest would time out
     assert echo(port) == 0x0000
+
+
+def test_a_sender_that_does_not_wait_for_answers_is_cut_off(tmp_path: Path, listen: Listen) -> None:
+    busy, go_on = threading.Event(), threading.Event()
+
+    class SlowStore(ReceivedStore):
+        def keep(self, *arguments: Any, **options: Any) -> Path:
+            busy.set()
+            go_on.wait(30)
+            return super().keep(*arguments, **options)
+
+    association = associate(listen(SlowStore(tmp_path / "slow", min_free_bytes=0)))
+    with association.dul.socket.socket as connection:
+        post(association, chest_dataset())
+        assert busy.wait(30)
+        with contextlib.suppress(Exception):  # how the sending side ends is its own affair
+            for _ in range(20):
+                post(association, chest_dataset())
+        connection.settimeout(30)
+        assert _eventually(lambda: not association.is_established)
+        go_on.set()
+
+
+def test_what_is_received_at_once_has_a_limit_in_all(store: ReceivedStore, listen: Listen) -> None:
+    film = chest_dataset()
+    size = len(film.PixelData)
+    port = listen(max_held_bytes=2 * size)
+    for _ in range(3):  # one after the other they fit
+        assert send(port, film, film) == [0x0000, 0x0000]
+    assert send(listen(max_held_bytes=size // 2), film) == [None]
+    assert len(store.waiting()) == 6
+
+
+def test_connections_that_say_nothing_have_a_limit(listen: Listen) -> None:
+    port = listen(max_associations=1)
+    with contextlib.ExitStack() as opened:
+        closed = 0
+        for _ in range(10):
+            connection = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.2))
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                closed += connection.recv(1) == b""
+        assert closed >= 8
 
 
 def test_each_association_is_told_in_a_line_without_names(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,7 +24,7 @@ from .catalog import migrate
 from .copying import Copied, copy_rows
 from .progress import Progress
 
-__all__ = ["open_for_change", "open_for_reading", "partial_files", "sqlite_url", "write_backup"]
+__all__ = ["open_for_change", "open_for_reading", "partial_files", "side_files", "sqlite_url", "write_backup"]
 
 OWNER_ONLY: Final = 0o600
 PARTIAL: Final = ".partial"
@@ -45,6 +45,7 @@ def write_backup(source: sa.Connection, file: Path, progress: Progress | None = 
         with open_for_reading(temporary) as written:
             _require_sound(written, temporary)
         _sync(temporary)
+        _settle(file)
         temporary.replace(file)
         _sync(file.parent)
     except OSError as error:
@@ -54,15 +55,20 @@ def write_backup(source: sa.Connection, file: Path, progress: Progress | None = 
             raise
         raise ArchiveError(f"{file} cannot be written: {error.orig}.", "backup-failed") from error
     finally:
-        for left in (temporary, *partial_files(temporary)):
+        for left in (temporary, *side_files(temporary)):
             left.unlink(missing_ok=True)
     return copied
 
 
 def partial_files(file: Path) -> list[Path]:
-    """What a killed backup left beside ``file``, and SQLite's own files of it."""
-    name = glob.escape(file.name)
-    return [path for end in (f".*{PARTIAL}*", "-journal", "-wal", "-shm") for path in file.parent.glob(name + end)]
+    """What a killed backup left beside ``file``."""
+    return list(file.parent.glob(f"{glob.escape(file.name)}.*{PARTIAL}*"))
+
+
+def side_files(file: Path) -> list[Path]:
+    """SQLite's own files of ``file``. Where that is there, they undo or complete what a killed process was writing to
+    it: without them it may be damaged."""
+    return [path for end in ("-journal", "-wal", "-shm") if (path := file.with_name(file.name + end)).exists()]
 
 
 def sqlite_url(file: Path) -> sa.URL:
@@ -133,6 +139,21 @@ def _connection(file: Path, read_only: bool) -> Iterator[sa.Connection]:
         raise ArchiveError(f"{file} cannot be read as a backup: {error.orig}.", "bad-backup") from error
     finally:
         engine.dispose()
+
+
+def _settle(file: Path) -> None:
+    """Let SQLite undo what a killed process had half written to the file, which is about to be replaced: its log would
+    be applied to the new one."""
+    if side_files(file) and file.exists():
+        try:
+            with open_for_change(file):
+                pass
+        except sa.exc.OperationalError:
+            raise
+        except sa.exc.DatabaseError:  # damaged, or no database: no log brings it back
+            pass
+    for left in side_files(file):
+        left.unlink(missing_ok=True)
 
 
 def _require_sound(connection: sa.Connection, file: Path) -> None:

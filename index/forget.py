@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from model.errors import ArchiveError, EmptyIndex
 
 from .backup import list_backups
-from .backup_file import open_for_change, partial_files, sqlite_url
+from .backup_file import open_for_change, partial_files, side_files, sqlite_url
 from .catalog import PATIENT_SECRET, Catalog, migrate, pseudonym
 from .engines import LOCAL_ENGINES, Engine
 from .forget_proof import Place, look_everywhere, not_of_others
@@ -208,6 +208,8 @@ def _clean_backups(catalog: Catalog, patient: NamedPatient, note: _Note, report:
         for left in partial_files(info.path):  # of a backup that was killed
             left.unlink(missing_ok=True)
         if not info.reachable:
+            for left in side_files(info.path):  # of no use without it, and they hold its pages
+                left.unlink(missing_ok=True)
             failed[info.path] = "not there; if it was destroyed: alta db backups --gone FILE"
         else:
             try:

@@ -218,6 +218,50 @@ def test_a_backup_that_is_killed_leaves_the_older_one_and_the_next_clears_up(
     assert sorted(path.name for path in tmp_path.glob("alta-backup*")) == ["alta-backup.db"]
 
 
+HALF_WRITTEN = """
+import os, signal, sys
+from pathlib import Path
+from index.backup_file import open_for_change
+with open_for_change(Path(sys.argv[1])) as connection:
+    connection.exec_driver_sql("PRAGMA cache_size = 1")
+    connection.exec_driver_sql("UPDATE report SET text = 'half written'")
+    for number in range(50):
+        connection.exec_driver_sql("INSERT INTO setting VALUES (?, ?)", (str(number), "x" * 4000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave_half_written(file: Path) -> None:
+    """As a process leaves a backup that is killed while it takes a patient out of it."""
+    root = Path(__file__).parents[1]
+    killed = subprocess.run([sys.executable, "-c", HALF_WRITTEN, str(file)], cwd=root, env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert b"half written" in file.read_bytes() and file.with_name(f"{file.name}-journal").exists()
+
+
+def test_a_half_written_backup_is_as_before_when_the_next_one_stops(filled: Catalog, tmp_path: Path) -> None:
+    file = tmp_path / "alta-backup.db"
+    back_up(filled, file)
+    leave_half_written(file)
+    with pytest.raises(Stopped):
+        back_up(filled, file, progress=stop)
+    connection = sqlite3.connect(file)  # which undoes it
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert connection.execute("SELECT count(*) FROM report WHERE text = 'half written'").fetchone() == (0,)
+    connection.close()
+
+
+def test_what_was_half_written_to_a_backup_is_not_applied_to_the_next_one(filled: Catalog, tmp_path: Path) -> None:
+    file = tmp_path / "alta-backup.db"
+    back_up(filled, file)
+    leave_half_written(file)
+    back_up(filled, file)
+    assert sorted(path.name for path in tmp_path.glob("alta-backup*")) == ["alta-backup.db"]
+    url = f"sqlite:///{tmp_path / 'restored.db'}"
+    restore_backup(url, file)
+    assert opened(url, rows) == rows(filled)
+
+
 def test_a_backup_is_one_whole_file_of_its_owner(filled: Catalog, tmp_path: Path) -> None:
     file = tmp_path / "a b?%2f#" / "alta.db"
     back_up(filled, file)

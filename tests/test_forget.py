@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from index.tables import Base, Embedding, ForgottenPatient, Instance, Patient, R
 from model.errors import ArchiveError, EmptyIndex
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
+from tests.test_backup import leave_half_written
 from tests.test_received import sent
 
 GONE = NamedPatient("P0")
@@ -235,6 +237,19 @@ def test_backups_are_cleaned_too(world: World, tmp_path: Path, kept: str) -> Non
     summary = ingest_folder(restored.catalog, world.archive, workers=0)
     assert summary.refused["forgotten-patient"] == 3  # who was forgotten stays so
     restored.catalog.close()
+
+
+def test_a_backup_whose_cleaning_was_killed_is_not_damaged_by_the_next(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "backups" / "alta.db"
+    back_up(world.catalog, file)
+    leave_half_written(file)
+    assert world.forget().complete
+    assert [path.name for path in file.parent.iterdir()] == ["alta.db"]
+    connection = sqlite3.connect(file)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    texts = {text for (text,) in connection.execute("SELECT text FROM report")}
+    connection.close()
+    assert texts == {"Effusion of the second.", "Waits for a study of P1."}
 
 
 def test_a_backup_from_before_a_study_was_given_to_the_patient_is_cleaned_too(world: World, tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ def _engine(url: str | sa.URL) -> sa.Engine:
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     try:
-        engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        # Errors are logged: what was to be written is about patients.
+        engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite", hide_parameters=True)
     except ModuleNotFoundError as error:
         message = f"{error}. PostgreSQL needs the extra: pip install 'alta-retrieval[postgres]'."
         raise ArchiveError(message, "database-unavailable") from error

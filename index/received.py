@@ -161,8 +161,8 @@ class ReceivedStore:
             path.parent.mkdir(exist_ok=True)
             if not path.exists():
                 temporary.replace(path)
-                _sync(path.parent)
-                _sync(objects)
+            _sync(path.parent)  # where it was there already, too: who put it there may not have come so far
+            _sync(objects)
         return path
 
 

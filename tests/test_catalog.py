@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, migrate, open_catalog
-from index.tables import ACCEPTED, Instance, Patient, Study
+from index.tables import ACCEPTED, Instance, Patient, Report, Study
 from model.errors import ArchiveError
 
 
@@ -96,3 +96,10 @@ def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
 def test_sqlite_runs_in_wal_mode(sqlite_catalog: Catalog) -> None:
     with sqlite_catalog.session() as session:
         assert session.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+
+
+def test_an_error_of_the_database_does_not_repeat_what_was_to_be_written(catalog: Catalog) -> None:
+    report = {"identity": "i", "source": "s", "status": "matched", "study_id": 99, "text": "Opacity.", "sha256": "h"}
+    with catalog.session() as session, pytest.raises(sa.exc.DBAPIError) as raised:
+        session.execute(sa.insert(Report), [report])
+    assert "Opacity" not in str(raised.value)

@@ -109,6 +109,19 @@ def test_a_text_with_line_ends_of_its_own_is_one_field() -> None:
     assert report.text == "IMPRESSION: Normal.\nHeart normal.\n\nEnd.\nMore."
 
 
+def test_a_document_in_many_lines_is_read_in_one_pass() -> None:
+    started = time.perf_counter()
+    report = one("OBR|1||F1|||||||||||||||A1|||||||F", "OBX|1|ED|||" + "QUJD\n" * 1_000_000)
+    assert report.refusal is not None and report.refusal.slug == "encapsulated-document"
+    assert time.perf_counter() - started < 20  # line after line it took minutes
+
+
+@pytest.mark.parametrize("separator", ["|", "^", "~", "&", "\rNTE"])
+def test_a_message_of_nothing_but_separators_is_refused_before_it_is_taken_apart(separator: str) -> None:
+    report = one("OBX|1|TX|||" + separator * 400_000)
+    assert report.refusal is not None and report.refusal.slug == "bad-hl7"
+
+
 def test_every_order_of_a_message_is_a_report_and_parts_of_one_number_are_one() -> None:
     reports = oru(
         "PID|1||P1^^^^MR",

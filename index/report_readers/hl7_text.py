@@ -21,6 +21,7 @@ ENVELOPE: Final = (b"FHS", b"BHS", b"BTS", b"FTS")  # HL7 2.5.1 chapter 2.10.3: 
 _FRAMING: Final = bytes.maketrans(b"\x0b\x1c", b"\r\r")  # MLLP's marks around a message
 _SEGMENT: Final = re.compile(rb"[A-Z][A-Z0-9]{2}(?:[^A-Za-z0-9\s]|$)")
 _MAX_BLANK_LINES: Final = 2
+_MAX_VALUES: Final = 300_000  # segments, fields and their parts: each is an object of the library, empty ones too
 
 # HL7 table 0211
 _CODECS: Final = {
@@ -116,20 +117,24 @@ def split_messages(data: bytes) -> Iterator[bytes]:
     Takes single messages, several, batches in their envelopes, and MLLP's framing. A line that is no segment belongs to
     the field before it: text with its own line ends.
     """
-    lines: list[bytes] = []
+    lines: list[list[bytes]] = []  # segments, each in the pieces that are joined in the end
     for line in re.split(rb"\r\n|\r|\n", data.translate(_FRAMING).removeprefix(b"\xef\xbb\xbf")):
         if line.startswith(b"MSH") and lines:
-            yield b"\r".join(lines)
+            yield _joined(lines)
             lines = []
         if line[:3] in ENVELOPE and _SEGMENT.match(line):
             continue
         if _SEGMENT.match(line) or not lines:
             if line.strip():
-                lines.append(line)
+                lines.append([line])
         else:
-            lines[-1] += b"\n" + line
+            lines[-1].append(line)
     if lines:
-        yield b"\r".join(lines)
+        yield _joined(lines)
+
+
+def _joined(segments: list[list[bytes]]) -> bytes:
+    return b"\r".join(b"\n".join(lines) for lines in segments)
 
 
 def parse_message(data: bytes) -> Hl7Message:
@@ -137,6 +142,9 @@ def parse_message(data: bytes) -> Hl7Message:
     if not data.startswith(b"MSH") or len(data) < 9:
         raise InputError("Expected an HL7 message, which begins with MSH and its separators.", "bad-hl7")
     codec = _codec(data)
+    separators = {b"\r", *(data[place : place + 1] for place in (3, 4, 5, 7))}
+    if sum(data.count(separator) for separator in separators) > _MAX_VALUES:
+        raise InputError(f"Expected a message of at most {_MAX_VALUES} values, found more.", "bad-hl7")
     try:
         text = decoded(data) if codec is None else data.decode(codec, "replace")
         return Hl7Message(hl7.parse(text), codec or "utf-8")

@@ -70,6 +70,23 @@ def test_a_source_that_is_not_there_is_said_before_any_is_read(alta: Alta, archi
     assert not (tmp_path / "data").exists()
 
 
+def test_reports_come_by_themselves(alta: Alta, archive: Path, tmp_path: Path, write_dicom: WriteDicom) -> None:
+    write_dicom("a.dcm", study="1.2.3.1")
+    table = tmp_path / "reports.csv"
+    table.write_text("study_instance_uid,text\n1.2.3.1,Clear lungs.\n1.2.3.2,No study yet.\n")
+    alta("ingest", archive)
+    code, shown = alta("ingest", "--reports", table, "--dry-run")
+    assert code == 0 and counts(shown, "│ reports ") == [2]
+    code, shown = alta("ingest", "--reports", table)
+    assert code == 0
+    assert counts(shown, "matched to a study") == [1] and counts(shown, "waiting for their study") == [1]
+
+
+def test_nothing_to_take_in_is_said(alta: Alta) -> None:
+    code, shown = alta("ingest")
+    assert code == 1 and "--reports" in shown
+
+
 def test_nobody_may_send_unless_named(alta: Alta) -> None:
     code, shown = alta("receive", "dicom", "--port", 0)
     assert code == 1 and "--allow AET" in shown

@@ -6,7 +6,8 @@
 from .choose import source_of
 from .folder import FolderSource
 from .manifest import ManifestSource
+from .no_studies import NoStudies
 from .protocol import StudySource
 from .zip_file import ZipSource
 
-__all__ = ["FolderSource", "ManifestSource", "StudySource", "ZipSource", "source_of"]
+__all__ = ["FolderSource", "ManifestSource", "NoStudies", "StudySource", "ZipSource", "source_of"]

@@ -22,9 +22,9 @@ db = typer.Typer(no_args_is_help=True, help="The database schema.")
 
 def ingest(
     sources: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(help="Folders of DICOM files (any mix), zip files of them, CSV manifests of pictures."),
-    ],
+    ] = None,
     reports: Annotated[
         Path | None,
         typer.Option(help="Reports: a file or folder of CSV, JSON Lines, texts, HL7 v2, FHIR, structured reports."),
@@ -42,7 +42,11 @@ def ingest(
     """
     from index import ReceivedStore, migrate, open_catalog, source_of
     from index.ingest import ingest as take_in
+    from index.sources import NoStudies
 
+    if not sources and reports is None:
+        raise InputError("Say what to take in: folders, zip files, manifests, or --reports.", "no-source")
+    sources = sources or []
     for path in sources:
         if not path.exists():
             raise InputError(f"There is no file or folder {path}.", "no-such-file")
@@ -53,8 +57,8 @@ def ingest(
     migrate(settings.catalog_url)
     catalog = open_catalog(settings.catalog_url)
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
-    for number, path in enumerate(sources):
-        source = source_of(path.absolute(), store, reports)
+    for number, path in enumerate(sources or filter(None, [reports])):
+        source = source_of(path.absolute(), store, reports) if sources else NoStudies(path)
         given = None if number else reports  # once is enough: those that match none wait
         with progress_bar("ingesting") as progress:
             summary = take_in(catalog, source, reports=given, progress=progress, retry_refused=retry_refused)

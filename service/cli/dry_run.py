@@ -25,13 +25,14 @@ def preview_sources(sources: Sequence[Path], reports: Path | None) -> None:
     """Nothing is written, not even an empty database where there is none yet."""
     from index import ReceivedStore, source_of
     from index.preview import DraftStore, preview
+    from index.sources import NoStudies
 
     settings = Settings()
     real = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     with _catalog(settings) as catalog, tempfile.TemporaryDirectory() as folder:
         store = DraftStore(Path(folder), real)
-        for number, path in enumerate(sources):
-            source = source_of(path.absolute(), store, reports)
+        for number, path in enumerate(sources or filter(None, [reports])):
+            source = source_of(path.absolute(), store, reports) if sources else NoStudies(path)
             given = None if number else reports
             with progress_bar("examining") as progress:
                 found = preview(catalog, source, reports=given, progress=progress)

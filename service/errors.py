@@ -189,7 +189,9 @@ PROBLEMS: Mapping[str, ProblemType] = {
         " that point may have been taken in; sending them again does no harm.",
     ),
     "not-acceptable": ProblemType(406, "No acceptable media type", "The answer is application/dicom+json."),
-    "request-timeout": ProblemType(408, "The body did not come", "Nothing was sent for a minute. Send it again."),
+    "request-timeout": ProblemType(
+        408, "The body did not come", "Nothing for a minute, or all too slowly. Send it again."
+    ),
     # HTTP itself
     "not-found": ProblemType(404, "Not found", "There is nothing at this address. GET /openapi.json lists the calls."),
     "method-not-allowed": ProblemType(405, "Method not allowed", "The `Allow` header names the methods."),

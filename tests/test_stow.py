@@ -1,5 +1,6 @@
 """STOW-RS: what a sender is told is what became of each instance, and what it was told is stored is stored."""
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 import uvicorn
 from dicomweb_client import DICOMwebClient
+from fastapi import Request
 from fastapi.testclient import TestClient
 from pydicom.dataset import Dataset
 
@@ -20,6 +22,8 @@ from index.ingest import ingest_received
 from index.tables import Instance, Study
 from model.errors import ArchiveError
 from service.app import create_app
+from service.errors import RequestError
+from service.routes import dicomweb
 from service.settings import Settings
 from service.stow import FAILURE_REASONS, OTHER_STUDY, PROCESSING_FAILURE
 from tests.conftest import chest_dataset
@@ -373,6 +377,21 @@ def test_what_was_kept_when_the_service_was_killed_is_taken_in_later(
     store = ReceivedStore(settings.received_dir, min_free_bytes=0)
     assert ingest_received(opened, store, workers=0).accepted == 1
     assert told(send(client, body(chest_dataset())))[:2] == (200, ["1.2.3.1.1"])
+
+
+@pytest.mark.parametrize(("size", "enough"), [(2**20, True), (1, False)])
+def test_a_body_that_drips_ends(monkeypatch: pytest.MonkeyPatch, size: int, enough: bool) -> None:
+    seconds = itertools.count(step=20)  # one piece takes that long
+    pieces = iter([bytes(size)] * 10 + [None])
+    monkeypatch.setattr(dicomweb, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(dicomweb.anyio.from_thread, "run", lambda _, stream: next(pieces))
+    received = dicomweb._body(Request({"type": "http"}))
+    if enough:
+        assert len(list(received)) == 10
+    else:
+        with pytest.raises(RequestError) as raised:
+            list(received)
+        assert raised.value.slug == "request-timeout"
 
 
 def test_more_senders_than_places_are_told_to_come_later(tmp_path: Path) -> None:

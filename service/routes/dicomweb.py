@@ -1,6 +1,7 @@
 """STOW-RS (PS3.18 10.5): instances that a PACS or a router sends over HTTP."""
 
 from collections.abc import AsyncIterator, Iterator
+from time import monotonic
 from typing import Any, Final
 
 import anyio
@@ -23,6 +24,8 @@ __all__ = ["router"]
 DICOM_JSON: Final = "application/dicom+json"
 ACCEPTED: Final = (DICOM_JSON, "application/json", "application/*", "*/*")
 SILENCE_SECONDS: Final = 60.0  # between two pieces of a body, whose sender holds a thread of the service
+
+SLOWEST_BYTES: Final = 16 * 2**10  # a second on the whole: who drips holds one as well
 
 ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": text, "content": {DICOM_JSON: {"schema": {"type": "object"}}}}
@@ -72,9 +75,19 @@ router = APIRouter(
 
 
 def _body(request: Request) -> Iterator[bytes]:
-    """The request's body as it comes, for a thread."""
+    """The request's body as it comes, for a thread. Raises RequestError request-timeout: it comes too slowly."""
     stream = request.stream()
-    while (chunk := anyio.from_thread.run(_next, stream)) is not None:
+    came, waited = 0, 0.0
+    while True:
+        began = monotonic()
+        chunk = anyio.from_thread.run(_next, stream)
+        waited += monotonic() - began
+        if chunk is None:
+            return
+        came += len(chunk)
+        if waited > SILENCE_SECONDS + came / SLOWEST_BYTES:
+            message = f"Expected at least {SLOWEST_BYTES // 2**10} KiB a second, found {came} bytes in {waited:.0f} s."
+            raise RequestError(message, "request-timeout")
         yield chunk
 
 

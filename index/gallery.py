@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.5  # what was committed is searchable after this and the reading of it
 RETRY_SECONDS: Final = 10  # files that cannot be used are not read for every request
+NOTHING: Final = Seen(None, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ class Gallery:
         self._engines = engines
         self._usable = usable
         self._snapshot: Snapshot | None = None
-        self._seen = Seen(None, 0, 0)
+        self._seen = NOTHING
         self._polled = -POLL_SECONDS
-        self._refreshing = threading.Lock()
+        self._refreshing = threading.Lock()  # held for a query or two: snapshot and seen belong together
+        self._opening = threading.Lock()  # held for as long as it takes to open a generation, or to make its files
         self._failure: _Failure | None = None
         self._problem: ArchiveError | None = None  # why the live generation is not the open one
 
@@ -77,16 +79,22 @@ class Gallery:
         """Take in what the database has: a new live generation, new embeddings, removals. Asked at most every
         ``POLL_SECONDS`` unless ``now``; one small query when there is nothing new.
 
-        While one caller does so, the others go on with what is open. Raises ArchiveError (index-file-missing,
-        index-file-corrupt); what was open stays open, and the files are read again after ``RETRY_SECONDS``.
+        While one caller opens a generation, the others go on with the one before and keep it up to date. Raises
+        ArchiveError (index-file-missing, index-file-corrupt); what was open stays open, and the files are read again
+        after ``RETRY_SECONDS``.
         """
+        wait = now or self._snapshot is None
         recent = self._snapshot is not None and monotonic() - self._polled < POLL_SECONDS
-        if (now or not recent) and self._refreshing.acquire(blocking=now or self._snapshot is None):
+        if (now or not recent) and self._refreshing.acquire(blocking=wait):
             try:
-                self._problem = self._refresh()
+                another = self._keep_up()
                 self._polled = monotonic()
             finally:
                 self._refreshing.release()
+            if another:
+                self._switch(wait)
+            else:
+                self._problem = None
         problem = self._problem
         if problem is not None:
             raise ArchiveError(problem.message, problem.slug)
@@ -105,29 +113,39 @@ class Gallery:
             raise EmptyIndex("No generation is live. Run `alta embed`, then `alta index build`.")
         return snapshot.search(kind, vector, top_k, filters, fingerprint)
 
-    def _refresh(self) -> ArchiveError | None:
-        """Returns why the live generation cannot be opened; what is open is kept up to date all the same."""
-        problem = None
+    def _keep_up(self) -> bool:
+        """Take into the open snapshot what came since. Returns whether another generation is live, and usable."""
         with self._catalog.session() as session:
             seen = newest(session.connection())
-        open_id = self._snapshot.info.id if self._snapshot else None
-        if seen.live_id is not None and seen.live_id != open_id:
-            live = live_generation(self._catalog)
-            if live is not None and self._usable(live):
-                try:
-                    self._open_or_remember(live)
-                    return None
-                except ArchiveError as error:
-                    problem = error
-        if self._snapshot is not None and seen != self._seen:
-            self._take_in(self._snapshot)
-        return problem
+        snapshot = self._snapshot
+        if snapshot is not None and seen != self._seen:
+            self._take_in(snapshot, self._seen)
+        if snapshot is not None and seen.live_id == snapshot.info.id:
+            self._usable(snapshot.info)  # it may have been gone back to: no other is waited for any more
+            return False
+        live = live_generation(self._catalog) if seen.live_id is not None else None
+        return live is not None and self._usable(live)
 
-    def _take_in(self, snapshot: Snapshot) -> None:
+    def _switch(self, wait: bool) -> None:
+        """Open the live generation, unless another caller is at it and nobody need wait."""
+        if not self._opening.acquire(blocking=wait):
+            return
+        try:
+            live = live_generation(self._catalog)  # again: it may have been waited for
+            open_id = self._snapshot.info.id if self._snapshot else None
+            if live is not None and live.id != open_id and self._usable(live):
+                self._open_or_remember(live)
+            self._problem = None
+        except ArchiveError as error:
+            self._problem = error
+        finally:
+            self._opening.release()
+
+    def _take_in(self, snapshot: Snapshot, since: Seen) -> None:
         with self._catalog.snapshot() as session:
             connection = session.connection()
             seen = newest(connection)
-            deltas = read_since(connection, snapshot.info, self._seen, dict(snapshot.deltas))
+            deltas = read_since(connection, snapshot.info, since, dict(snapshot.deltas))
         self._snapshot, self._seen = replace(snapshot, deltas=deltas), seen
 
     def _open_or_remember(self, live: GenerationInfo) -> None:
@@ -147,8 +165,8 @@ class Gallery:
     def _open(self, live: GenerationInfo) -> None:
         parts = {kind: open_or_restore(self._catalog, self._folder, live, kind, self._engines) for kind in KINDS}
         opened = Snapshot(self._catalog, live, parts, {kind: empty_delta(live.dimension) for kind in KINDS})
-        self._seen = Seen(None, 0, 0)
-        self._take_in(opened)
+        with self._refreshing:
+            self._take_in(opened, NOTHING)
         logger.info("generation %d is open", live.id)
         # Hosts that build nothing have folders of their own too.
         remove_folders(

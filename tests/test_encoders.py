@@ -131,6 +131,19 @@ def test_going_back_loads_the_old_encoders_again(catalog: Catalog, models: Model
         assert models.loaded == [NEW, OLD]
 
 
+def test_going_back_to_what_is_searched_still_ends_the_wait_for_the_other_encoders(
+    catalog: Catalog, models: Models, tmp_path: Path
+) -> None:
+    with running(tmp_path) as client:
+        go_live(catalog, tmp_path, NEW)
+        ask(client)
+        until_loaded()
+        assert client.get("/readyz").json()["status"] == "degraded"  # they are nowhere
+        rollback(catalog, tmp_path / "data" / "generations")
+        assert ask(client) == (OLD, 1)
+        assert client.get("/readyz").json()["status"] == "ok"
+
+
 @pytest.mark.parametrize("broken", [True, False])
 def test_encoders_that_cannot_be_loaded_leave_the_old_generation_answering(
     catalog: Catalog, models: Models, tmp_path: Path, broken: bool

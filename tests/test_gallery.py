@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from index import Catalog, Filters, Gallery, build_generation, embed_pending, ingest_folder
+from index import Catalog, Filters, Gallery, build_generation, embed_pending, ingest_folder, rollback
 from index.gallery import RETRY_SECONDS
 from index.generation_opening import open_or_restore
 from index.generation_parts import OpenPart
-from index.tables import Study
+from index.removal import remove_embeddings
+from index.tables import Embedding, Study
 from model.errors import ArchiveError, EmptyIndex, InputError, ModelMismatch
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
@@ -214,15 +215,20 @@ def test_while_one_caller_opens_a_generation_the_others_go_on_with_the_one_befor
     opener = threading.Thread(target=gallery.refresh, kwargs={"now": True})
     opener.start()
     assert opening.wait(60)
+    add_embeddings(catalog, unit(3, 2), first=15)
+    with catalog.write() as session:
+        remove_embeddings(session, Embedding.id <= 4)
     other = threading.Thread(target=gallery.refresh)
     other.start()
     other.join(20)
     waited = other.is_alive()
     assert gallery.generation == first
+    meanwhile = {hit.study.study_instance_uid for hit in gallery.search("image", unit(0, 1)[0], 50)}
     go_on.set()
     opener.join()
     other.join()
     assert not waited
+    assert meanwhile == {f"1.2.3.{number}" for number in range(4, 17)}  # what came and went is not waited for
     assert gallery.generation == second
 
 
@@ -266,6 +272,30 @@ def test_a_generation_that_cannot_be_opened_is_told_every_time_while_the_one_bef
         assert caught.value.slug == "index-file-corrupt"
     assert gallery.generation is not None and gallery.generation.id == 1
     assert len(gallery.search("image", unit(1, 1)[0], 50)) == 20
+
+
+def test_a_database_that_stops_while_a_generation_is_opened_doubles_nothing(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_embeddings(catalog, unit(1, 10))
+    build_generation(catalog, tmp_path, MODEL)
+    gallery = Gallery(catalog, tmp_path)
+    gallery.refresh(now=True)
+    add_embeddings(catalog, unit(2, 5), first=10)
+    gallery.refresh(now=True)
+    build_generation(catalog, tmp_path, MODEL)
+
+    def stopped(*_: Any) -> None:
+        raise ArchiveError("It has stopped.", "database-unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("index.gallery.read_since", stopped)
+        with pytest.raises(ArchiveError):
+            gallery.refresh(now=True)
+    rollback(catalog, tmp_path)
+    gallery.refresh(now=True)
+    found = [hit.study.study_instance_uid for hit in gallery.search("image", unit(0, 1)[0], 50)]
+    assert len(found) == len(set(found)) == 15
 
 
 def test_a_host_that_builds_nothing_clears_its_own_folder(catalog: Catalog, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, File, Form, Request, UploadFile
 
 from index import Catalog, DecoderPool, Filters, Gallery, Snapshot
-from model.errors import ArchiveError, EmptyIndex
+from model.errors import ArchiveError, EmptyIndex, ModelMismatch
 
 from .encoders import Encoders
 from .errors import RequestError
@@ -86,9 +86,12 @@ class Resources:
             if snapshot is None:
                 return Moment(self.encoders.configured, None, problem or self.encoders.problem)
             inference = self.encoders.of(snapshot.info.model_fingerprint)
-            if inference is not None:  # else a newer one was switched to between these two lines
-                self.encoders.keep_only(snapshot.info.model_fingerprint)
+            if inference is not None:
+                self.encoders.drop_unused(lambda: self.gallery.generation)
                 return Moment(inference, snapshot, problem or self.encoders.problem)
+            if snapshot is self.gallery.snapshot:  # else a newer one was switched to between these lines
+                lost = ModelMismatch(f"The encoders of generation {snapshot.info.id} are not loaded.", "model-loading")
+                return Moment(self.encoders.configured, None, problem or self.encoders.problem or lost)
 
 
 def _resources(request: Request) -> Resources:

@@ -80,12 +80,17 @@ class Encoders:
         if info.model_fingerprint not in self._loaded:
             self._fetch(info)
 
-    def keep_only(self, fingerprint: str) -> None:
-        """Searches are made with this model from now on; requests under way hold what they began with."""
+    def drop_unused(self, searched: Callable[[], GenerationInfo | None]) -> None:
+        """Keep the encoders of what is searched and of what will be; requests under way hold what they began with."""
+        if len(self._loaded) == 1:
+            return
         with self._lock:
-            if fingerprint not in self._loaded or len(self._loaded) == 1:
+            wanted = self._wanted  # read first: what is opened later was wanted by then
+            info = searched()
+            fingerprint = info.model_fingerprint if info else None
+            if fingerprint not in self._loaded:
                 return
-            kept = {fingerprint, self._wanted}
+            kept = {fingerprint, wanted}
             for other in [name for name in self._loaded if name not in kept]:
                 del self._loaded[other]
                 log.info("encoders %s are no longer needed", other[:12])

@@ -123,6 +123,15 @@ def test_a_study_embedded_again_is_found_where_it_is_now(catalog: Catalog, tmp_p
         assert len(found) == 10
 
 
+def test_removed_neighbours_do_not_shorten_the_list(catalog: Catalog, tmp_path: Path) -> None:
+    add_embeddings(catalog, unit(1, 100))
+    build_generation(catalog, tmp_path, MODEL)
+    gallery = opened(catalog, tmp_path)
+    remove(catalog, *naive(catalog)[:60])
+    assert numbers(gallery, 5) == naive(catalog)[:5]
+    assert len(numbers(gallery, 40)) == 40
+
+
 def test_a_kind_that_only_came_later_is_searched(catalog: Catalog, tmp_path: Path) -> None:
     add_embeddings(catalog, unit(1, 5))
     build_generation(catalog, tmp_path, MODEL)

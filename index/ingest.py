@@ -22,13 +22,13 @@ from .known import split_known
 from .matching import match_all_reports, match_reports
 from .progress import Progress
 from .received import ReceivedStore, Waiting
-from .record import Recorded, path_key, record
+from .record import Recorded, corrections, path_key, record
 from .report_readers import read_reports
 from .report_rows import record_reports
 from .reports import ReportText
 from .sources import FolderSource, ManifestSource, StudySource
 from .summary import IngestSummary
-from .tables import MATCHED, REFUSED, WITHDRAWN, Instance, Report, Study
+from .tables import MATCHED, REFUSED, WITHDRAWN, Instance, Patient, Report, Study
 
 __all__ = ["IngestSummary", "ingest", "ingest_folder", "ingest_manifest", "ingest_received"]
 
@@ -153,7 +153,9 @@ def _take_in_received(
         sources += [source for source in fetched if source.path not in last]
         done = 0
         for batch in batched(sources, BATCH):
-            _take_in(catalog, batch, examine, summary, retry_refused)
+            named = _take_in(catalog, batch, examine, summary, retry_refused)
+            if corrected := [path for path in _corrected(catalog, named) if store.owns(path)]:
+                _take_in(catalog, [Source(path, replaces=True) for path in corrected], examine, summary, False)
             discard_forgotten(catalog, {path_key(s.path): s.path for s in batch if store.owns(s.path)})
             done += len(batch)
             if progress:
@@ -164,13 +166,25 @@ def _take_in_received(
 
 def _take_in(
     catalog: Catalog, batch: Sequence[Source], examine: Examine, summary: IngestSummary, retry_refused: bool
-) -> None:
+) -> set[int]:
+    """Returns the ids of the studies that are new or named otherwise now."""
     fresh, known = split_known(catalog, batch, summary, retry_refused)
     examined = {item.source.path: item for item in [*known, *examine(fresh)]}
-    _record(catalog, [examined[source.path] for source in batch if source.path in examined], summary)
+    return _record(catalog, [examined[source.path] for source in batch if source.path in examined], summary)
 
 
-def _record(catalog: Catalog, examined: Sequence[Examined], summary: IngestSummary) -> None:
+def _corrected(catalog: Catalog, studies: set[int]) -> list[Path]:
+    """Instances that were refused while their studies had another patient, which these have no longer."""
+    if not studies:
+        return []
+    query = corrections(sa.select(Instance.path), studies)
+    query = query.where(Instance.patient_key == Patient.key, Study.id.in_(studies), Study.patient_id == Patient.id)
+    with catalog.session() as session:
+        return [Path(path) for path in session.scalars(query)]
+
+
+def _record(catalog: Catalog, examined: Sequence[Examined], summary: IngestSummary) -> set[int]:
+    named: set[int] = set()
     for batch in batched(examined, BATCH):
         with catalog.write() as session:
             done: Recorded = record(catalog, session, batch)
@@ -183,6 +197,8 @@ def _record(catalog: Catalog, examined: Sequence[Examined], summary: IngestSumma
         summary.unchanged += done.unchanged
         summary.studies_new += done.studies_new
         summary.refused.update(done.refused)
+        named.update(done.studies)
+    return named
 
 
 def _without_strays(catalog: Catalog, batch: Sequence[ReportText], summary: IngestSummary) -> list[ReportText]:

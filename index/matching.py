@@ -16,7 +16,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from .batches import batched
 from .catalog import Catalog
-from .record import nobody_key
+from .identity import nobody_key
 from .removal import forget_embeddings
 from .report_rows import reopen_refused, withdraw
 from .report_versions import PRELIMINARY, Standing, Version, compare

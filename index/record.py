@@ -6,22 +6,23 @@ started again ends in the same rows.
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from .catalog import Catalog
 from .dicom import InstanceFacts, Refusal, clean
 from .examine import Examined
 from .forgotten import forgotten_among, forgotten_refusal, image_keys
+from .identity import common_key, id_key_of, patient_key_of
 from .study_sources import refresh_sources
 from .tables import ACCEPTED, AS_REPORT, REFUSED, Instance, Patient, Study
 
-__all__ = ["Recorded", "nobody_key", "path_key", "record"]
+__all__ = ["Recorded", "corrections", "path_key", "record"]
 
 _COPIED = (
     "modality",
@@ -35,6 +36,7 @@ _COPIED = (
     "derived",
     "sop_instance_uid",
 )
+OTHER_PATIENT: Final = "conflicting-patient"
 _STUDY_FIELDS = ("accession_number", "study_date", "study_time", "study_order", "description")
 
 
@@ -53,11 +55,6 @@ class Recorded:
     studies_new: int = 0
     studies: set[int] = field(default_factory=set)
     accessions: set[str] = field(default_factory=set)
-
-
-def nobody_key(catalog: Catalog, study_instance_uid: str) -> str:
-    """Images without a Patient ID: a patient of their own for every study."""
-    return catalog.patient_key(study_instance_uid, "\x1fstudy")
 
 
 def path_key(path: Path) -> str:
@@ -87,6 +84,7 @@ class _Recorder:
         self._superseded = False  # which held another version of the instance
         keys = [path_key(item.source.path) for item in batch]
         facts = [item.facts for item in batch if item.facts]
+        self._replacing = [item.facts for item in batch if item.facts and item.source.replaces and not item.refusal]
         self._rows = {r.path_key: r for r in session.scalars(sa.select(Instance).where(Instance.path_key.in_(keys)))}
         images = [fact.sop_instance_uid for fact in facts]
         query = sa.select(Instance).where(Instance.status == ACCEPTED, Instance.sop_instance_uid.in_(images))
@@ -96,7 +94,7 @@ class _Recorder:
             study.study_instance_uid: study
             for study in session.scalars(sa.select(Study).where(Study.study_instance_uid.in_(uids)))
         }
-        patients = [self._patient_key(fact) for fact in facts]
+        patients = [patient_key_of(catalog, fact) for fact in facts]
         self._patients = {p.key: p for p in session.scalars(sa.select(Patient).where(Patient.key.in_(patients)))}
         self._forgotten = forgotten_among(session, {key for fact in facts for key in image_keys(catalog, fact)})
 
@@ -169,7 +167,7 @@ class _Recorder:
         study = self._studies.get(facts.study_instance_uid or "")
         if study is not None and not self._may_belong(facts, study, row, holder):
             message = f"Study {facts.study_instance_uid} is archived under another patient."
-            return Refusal("conflicting-patient", message)
+            return Refusal(OTHER_PATIENT, message)
         if holder is not None:
             self._touch(holder)
             if there:
@@ -185,7 +183,12 @@ class _Recorder:
         study = holder.study
         if study is None or item.pixels_sha256 is None or item.pixels_sha256 != holder.pixels_sha256:
             return False
-        if facts.study_instance_uid != study.study_instance_uid or self._common_key(facts, study) != study.patient.key:
+        if holder.patient_key != (patient_key_of(self._catalog, facts) if facts.patient_id else None):
+            return False
+        if (
+            facts.study_instance_uid != study.study_instance_uid
+            or common_key(self._catalog, facts, study) != study.patient.key
+        ):
             return False
         of_study = _study_values(facts)
         return all(getattr(facts, name) == getattr(holder, name) for name in _COPIED) and all(
@@ -198,41 +201,37 @@ class _Recorder:
         self._session.flush()  # before the new row, or two accepted ones meet in the unique index
 
     def _may_belong(self, facts: InstanceFacts, study: Study, row: Instance, holder: Instance | None) -> bool:
-        if self._common_key(facts, study) is not None:
+        if common_key(self._catalog, facts, study) is not None:
             return True
         own = [image.id for image in (row, holder) if image is not None and image.id is not None]
-        others = sa.select(Instance.id).where(
+        others = sa.select(Instance.sop_instance_uid).where(
             Instance.study_id == study.id, Instance.status == ACCEPTED, Instance.id.not_in(own)
         )
-        # A corrected file may move its study to the right patient when nothing else vouches for the old one.
-        return bool(own) and self._session.scalar(others.limit(1)) is None
-
-    def _common_key(self, facts: InstanceFacts, study: Study) -> str | None:
-        """The key of the one patient that image and study both can be, of the two the one that says more; else None."""
-        key, held = self._patient_key(facts), study.patient
-        nobody = nobody_key(self._catalog, study.study_instance_uid)
-        if key in (held.key, nobody):
-            return held.key
-        if held.key == nobody:
-            return key
-        # One Patient ID of which only one side names the issuer (PS3.3 C.7.1.1: optional) is one patient in one study.
-        id_key = self._id_key(facts)
-        if id_key is None and held.id_key == key:
-            return held.key
-        return key if held.id_key is None and held.key == id_key else None
+        # A corrected file may move its study to the right patient when nothing else vouches for the old one: no other
+        # image, or only such as were sent anew for the right one too.
+        vouching = set(self._session.scalars(others)) if own else {None}
+        key = patient_key_of(self._catalog, facts)
+        if vouching:
+            vouching -= {
+                item.sop_instance_uid for item in self._replacing if patient_key_of(self._catalog, item) == key
+            }
+        if vouching:
+            waiting = corrections(sa.select(Instance.sop_instance_uid), [study.id])
+            vouching -= set(self._session.scalars(waiting.where(Instance.patient_key == key)))
+        return not vouching
 
     def _study_of(self, facts: InstanceFacts, overwrite: bool) -> Study:
         uid = facts.study_instance_uid
         assert uid is not None
         study = self._studies.get(uid)
-        key = self._patient_key(facts)
+        key = patient_key_of(self._catalog, facts)
         if study is None:
             study = Study(study_instance_uid=uid, modality=facts.modality, patient=self._patient(key, facts))
             self._studies[uid] = study
             self._session.add(study)
             self.named.add(study)
             self.done.studies_new += 1
-        elif study.patient.key != (found := self._common_key(facts, study) or key):
+        elif study.patient.key != (found := common_key(self._catalog, facts, study) or key):
             self.touched.add(study.patient_id)
             self.named.add(study)
             study.patient = self._patient(found, facts)
@@ -253,24 +252,13 @@ class _Recorder:
             self._patients[key] = patient
             self._session.add(patient)
         patient.sex = patient.sex or facts.sex
-        patient.id_key = self._id_key(facts)
+        patient.id_key = id_key_of(self._catalog, facts)
         return patient
-
-    def _patient_key(self, facts: InstanceFacts) -> str:
-        if not facts.patient_id:
-            return nobody_key(self._catalog, facts.study_instance_uid or "")
-        return self._catalog.patient_key(facts.patient_id, facts.issuer or "")
-
-    def _id_key(self, facts: InstanceFacts) -> str | None:
-        """The key of the Patient ID alone, None where the image names no issuer."""
-        if not facts.patient_id or not (facts.issuer or "").strip():
-            return None
-        return self._catalog.patient_key(facts.patient_id)
 
     def _copy_facts(self, facts: InstanceFacts, row: Instance, accepted: bool) -> None:
         if self._holders.get(row.sop_instance_uid) is row and facts.sop_instance_uid != row.sop_instance_uid:
             del self._holders[row.sop_instance_uid]
-        row.patient_key = self._patient_key(facts) if facts.patient_id else None
+        row.patient_key = patient_key_of(self._catalog, facts) if facts.patient_id else None
         for name in _COPIED:
             value = getattr(facts, name)
             if not accepted and isinstance(value, str):
@@ -287,6 +275,18 @@ class _Recorder:
     def _touch(self, row: Instance) -> None:
         if row.study is not None and row.study.patient_id is not None:
             self.touched.add(row.study.patient_id)
+
+
+def corrections(query: sa.Select[Any], study_ids: Collection[int]) -> sa.Select[Any]:
+    """Of instances, those that came later than the archived ones of these studies, and were refused because they name
+    another patient than the study had then; oldest first."""
+    held = aliased(Instance)
+    return (
+        query.join(held, held.sop_instance_uid == Instance.sop_instance_uid)
+        .where(held.study_id.in_(study_ids), held.status == ACCEPTED, Instance.updated_at >= held.updated_at)
+        .where(Instance.status == REFUSED, Instance.reason == OTHER_PATIENT)
+        .order_by(Instance.id)
+    )
 
 
 def _study_values(facts: InstanceFacts) -> dict[str, Any]:

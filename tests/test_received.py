@@ -122,6 +122,32 @@ def test_an_object_that_says_something_else_takes_the_place_of_the_old_one(
         assert session.scalar(sa.select(Instance.path).where(Instance.status == "accepted")) == str(path)
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_study_that_is_sent_anew_for_another_patient_moves_as_a_whole(
+    catalog: Catalog, store: ReceivedStore, rounds: int
+) -> None:
+    def send_all(patient: str, *numbers: int) -> None:
+        for number in numbers:
+            store.keep(sent(study="1.2.3.1", sop=f"1.2.3.1.{number}", seed=number, PatientID=patient))
+            if rounds > 1:
+                ingest_received(catalog, store, workers=0)
+        ingest_received(catalog, store, workers=0)
+
+    def patients() -> list[str | None]:
+        query = sa.select(Instance.patient_key).where(Instance.status == "accepted")
+        with catalog.session() as session:
+            study = session.scalars(sa.select(Study)).one()
+            return [study.patient.key, *session.scalars(query.order_by(Instance.sop_instance_uid))]
+
+    right, wrong = catalog.patient_key("P2"), catalog.patient_key("P1")
+    send_all("P1", 1, 2, 3)
+    assert patients() == [wrong] * 4
+    send_all("P2", 1, 2)  # the third image still says who it is of
+    assert patients() == [wrong] * 4
+    send_all("P2", 3)
+    assert patients() == [right] * 4
+
+
 def test_an_unusable_new_version_leaves_the_old_one_in_place(catalog: Catalog, store: ReceivedStore) -> None:
     store.keep(sent(sop="1.2.3"))
     store.keep(sent(sop="1.2.3", PixelData=b"\0\1" * 10))

@@ -9,7 +9,8 @@ one study, image, report text and image embedding a row; page cache warm.
 Bare FAISS: IndexFlatIP for exact search; for approximate search the cells that the product itself uses, read from its
 own file and asked for ten. The product: ``Gallery.refresh`` and ``search``, filters off, to the records of ten hits.
 Single queries, round by round; medians count. Filters: SQL decides; compared with a naive search among what
-passes. Every size is measured in a process of its own. 10 M is projected: the last factor of ten once more.
+passes. Every size is measured in a process of its own. Ten times
+the largest size is projected on the line through the last two.
 Last line: JSON for the largest size.
 """
 
@@ -316,18 +317,22 @@ def show(result: dict[str, Any]) -> None:
 
 
 def project(results: list[dict[str, Any]]) -> None:
-    """Ten times the largest size: what the last factor of ten cost, once more."""
+    """Ten times the largest size, on the lines through it and the size of a tenth."""
     last = results[-1]
     before = next((result for result in results if result["rows"] * 10 == last["rows"]), None)
     if before is None:
         return
+
+    def line(value: Callable[[dict[str, Any]], float]) -> float:
+        slope = (value(last) - value(before)) / (last["rows"] - before["rows"])
+        return value(last) + slope * 9 * last["rows"]
+
     growth = last["build_s"] / before["build_s"]
-    product = last["ms"]["engine"]["p50"] * max(1.0, last["ms"]["engine"]["p50"] / before["ms"]["engine"]["p50"])
     print(f"\n{last['rows']:,} rows cost {growth:.1f} times the build of {before['rows']:,}")
     print(
-        f"projected for {10 * last['rows']:,}: build {last['build_s'] * growth / 60:.0f} min, files"
-        f" {sum(last['file_mb'].values()) / 100:.1f} GB, engine {product:.2f} ms, exact FAISS"
-        f" {10 * last['ms']['exact']['p50']:.0f} ms"
+        f"projected for {10 * last['rows']:,}: build {line(lambda r: r['build_s']) / 60:.0f} min, files"
+        f" {line(lambda r: sum(r['file_mb'].values())) / 1e3:.1f} GB, engine"
+        f" {line(lambda r: r['ms']['engine']['p50']):.2f} ms, FAISS exact {line(lambda r: r['ms']['exact']['p50']):.0f} ms"
     )
 
 

@@ -9,9 +9,8 @@ one study, image, report text and image embedding a row; page cache warm.
 Bare FAISS: IndexFlatIP for exact search; for approximate search the cells that the product itself uses, read from its
 own file and asked for ten. The product: ``Gallery.refresh`` and ``search``, filters off, to the records of ten hits.
 Single queries, round by round; medians count. Filters: SQL decides; compared with a naive search among what
-passes. Every size is measured in a process of its own. Ten times
-the largest size is projected on the line through the last two.
-Last line: JSON for the largest size.
+passes. Every size is measured in a process of its own. Ten times the largest size is projected on the line
+through the last two. Last line: JSON for the largest size.
 """
 
 import argparse
@@ -332,7 +331,8 @@ def project(results: list[dict[str, Any]]) -> None:
     print(
         f"projected for {10 * last['rows']:,}: build {line(lambda r: r['build_s']) / 60:.0f} min, files"
         f" {line(lambda r: sum(r['file_mb'].values())) / 1e3:.1f} GB, engine"
-        f" {line(lambda r: r['ms']['engine']['p50']):.2f} ms, FAISS exact {line(lambda r: r['ms']['exact']['p50']):.0f} ms"
+        f" {line(lambda r: r['ms']['engine']['p50']):.2f} ms,"
+        f" FAISS exact {line(lambda r: r['ms']['exact']['p50']):.0f} ms"
     )
 
 

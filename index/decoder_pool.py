@@ -156,15 +156,15 @@ class _Worker:
         with self._changing:
             if self._closed:
                 raise ImageError("The worker processes have been ended.", "decoder-crashed")
-            self._process = context.Process(target=_work, args=(theirs, *self._limits), daemon=True)
+            process = context.Process(target=_work, args=(theirs, *self._limits), daemon=True)
             try:
-                self._process.start()
+                process.start()
             except OSError as error:
-                self._process = None
                 ours.close()
                 raise ImageError(f"A worker process cannot start: {error}.", "decoder-crashed") from error
             finally:
                 theirs.close()  # so that its end is the end of the pipe
+            self._process = process  # only now: Ctrl-C may come while it starts, and what never ran cannot be ended
         self._connection, self._used = ours, False
         try:
             self._receive(ours, START_SECONDS)

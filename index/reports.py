@@ -205,8 +205,10 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str] | R
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError(f"expected an object, found {type(row).__name__}")
+            if odd := [name for name in row if name.lower() in TEXT_COLUMNS and isinstance(row[name], (list, dict))]:
+                raise ValueError(f"expected text in {', '.join(odd)}, found a {type(row[odd[0]]).__name__}")
         except (ValueError, RecursionError) as error:
-            why = Refusal("bad-json", f"Line {number} is no JSON object: {error}.")
+            why = Refusal("bad-json", f"Line {number} is no report as a JSON object: {error}.")
             yield number, ReportText(f"{path}#{number}", text=clean(line)[:MAX_TEXT], refusal=why)
             continue
         yield number, {str(name).lower(): "" if value is None else clean(str(value)) for name, value in row.items()}

@@ -116,3 +116,15 @@ def test_a_reindex_is_stopped_gone_on_with_and_undone(
     assert "Would remove" in out and "generations: 1" in out and ": 7" in out
     assert ": 7" in alta("index", "prune", "--keep", 1)[1]
     assert states(archive) == ["removed", "live"]
+
+
+def test_a_build_does_not_go_over_to_other_encoders(
+    alta: Alta, archive: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    write_tiny_checkpoint(other, "encoded")
+    monkeypatch.setenv("ALTA_MODEL_PATH", str(other))
+    assert "other encoders" in alta("embed")[1]
+    code, _, err = alta("index", "build")
+    assert code == 1 and "alta index reindex --model" in err and str(tmp_path / "encoders") in err
+    assert states(archive) == ["live"]

@@ -112,3 +112,16 @@ def test_studies_of_a_pacs_are_fetched_once_and_counted(alta: Alta, orthanc: Ort
     assert code == 0 and "New studies: 2." in shown
     code, shown = alta("pull", "pacs", *where, *days)
     assert code == 0 and "New studies: 0." in shown
+
+
+def test_one_dicom_file_is_no_source_and_the_message_says_what_is(
+    alta: Alta, archive: Path, write_dicom: WriteDicom
+) -> None:
+    code, err = alta("ingest", write_dicom("one.dcm"))
+    assert code == 1 and "folder" in err
+
+
+def test_a_setting_that_is_no_json_is_one_line(alta: Alta, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALTA_DICOMWEB_ORIGINS", "pacs=http://127.0.0.1")
+    code, err = alta("archive", "refused")
+    assert code == 1 and "dicomweb_origins" in err and "JSON" in err and "Traceback" not in err

@@ -92,6 +92,14 @@ def test_a_findings_column_beside_a_text_is_a_label() -> None:
     assert (report.text, report.findings) == ("Opacity in the base.", None)
 
 
+def test_a_list_where_a_text_belongs_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "truth.jsonl"
+    path.write_text(json.dumps({"accession_number": "A1", "findings": [{"name": "nodule"}], "views": ["PA"]}))
+    (report,) = read_reports(path)
+    assert report.refusal is not None and report.refusal.slug == "bad-json"
+    assert "findings" in report.refusal.message
+
+
 def test_json_lines_with_a_broken_line(tmp_path: Path) -> None:
     path = tmp_path / "reports.jsonl"
     path.write_text(json.dumps({"study_instance_uid": "1.2.3", "impression": "Clear."}) + "\n{broken\n\n[1]\n")

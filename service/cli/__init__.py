@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.markup import escape
 
 from model.errors import AltaError
@@ -30,6 +31,8 @@ from .training import simulate, train
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130  # what a shell makes of Ctrl-C, and typer of KeyboardInterrupt
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (demo, ingest, embed, serve, train, simulate):
     app.command()(command)
@@ -52,8 +55,15 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            console.stderr = True
+            console.print("Stopped. What was committed stays; the same command goes on.")
+        raise
     except AltaError as error:
         _fail(error.message)
+    except SettingsError as error:  # raised before a value reaches its field's own check
+        _fail(f"The settings are wrong: {error}. Lists and mappings are written as JSON, see docs/api.md.")
     except ValidationError as error:  # only settings are validated here
         wrong = "; ".join(f"ALTA_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         _fail(f"The settings are wrong. {wrong}")

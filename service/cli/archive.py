@@ -1,5 +1,6 @@
 """``alta ingest``, ``archive`` and ``db``: files to rows, and what the rows say."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -75,16 +76,22 @@ def refused(
     from index import open_catalog, refusal_counts, refused_files
 
     settings = archive_settings()
-    catalog = open_catalog(settings.catalog_url)
-    table = Table(title=escape(f"Refused files in {shown_database(settings)}"))
+    with closing(open_catalog(settings.catalog_url)) as catalog:
+        counts = refusal_counts(catalog)
+        rows = refused_files(catalog, reason=reason, limit=limit)
+    if reason is not None and reason not in counts:
+        raise InputError(f"No file was refused as {reason}. Reasons: {', '.join(counts) or 'none'}.", "unknown-reason")
+    console.print(f"Refused files in {shown_database(settings)}:", markup=False, soft_wrap=True)
+    table = Table()
     for name in ("reason", "file", "detail"):
         table.add_column(name, overflow="fold")  # a name that is cut names nothing
-    for row in refused_files(catalog, reason=reason, limit=limit):
+    for row in rows:
         table.add_row(row.reason, escape(row.path), escape(row.detail))
     console.print(table)
-    counts = ", ".join(f"{slug} {count}" for slug, count in refusal_counts(catalog).most_common())
-    console.print(f"In all: {counts or 'none'}.")
-    catalog.close()
+    of = counts.total() if reason is None else counts[reason]
+    if len(rows) < of:
+        console.print(f"{len(rows)} of {of} are shown; the others: --limit {of}, or one reason: --reason")
+    console.print(f"In all: {', '.join(f'{slug} {count}' for slug, count in counts.most_common()) or 'none'}.")
 
 
 @db.command("upgrade")

@@ -8,6 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from model.errors import InputError
 
@@ -35,7 +36,7 @@ def embed(
     ] = None,
 ) -> None:
     """Embed every study and report that has no current embedding. Kill it at any time; it goes on where it was."""
-    from index import EmbedSummary, embed_pending, open_catalog
+    from index import EmbedSummary, embed_pending, live_generation, open_catalog
 
     if watch and (ray or retry_failed):
         raise InputError("--watch works on this host alone and without --retry-failed.", "bad-option")
@@ -47,6 +48,12 @@ def embed(
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
     encoder = load_encoder(settings.model_path, settings.device, settings.dtype)
+    live = live_generation(catalog)
+    if live is not None and live.model_fingerprint != encoder.fingerprint:
+        console.print(
+            f"[yellow]The live generation is of other encoders, those in {escape(live.model_path or 'an unknown place')};"
+            f" searches do not see what {escape(str(settings.model_path))} embeds.[/yellow]"
+        )
     if watch:
         from index.embed_watch import embed_as_it_comes
 

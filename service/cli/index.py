@@ -29,17 +29,26 @@ def build(engine: Engine = None, keep: Keep = 2) -> None:
     """Build a generation beside the live one, check it, and switch to it in one transaction."""
     from index import build_generation, live_generation, open_catalog
     from model.checkpoint import read_fingerprint
+    from model.errors import ArchiveError
 
     from ..engines import engines_of
 
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
-    before = live_generation(catalog)
+    before, fingerprint = live_generation(catalog), read_fingerprint(settings.model_path)
+    if before is not None and before.model_fingerprint != fingerprint:
+        where = before.model_path or "an unknown place"
+        raise ArchiveError(
+            f"The live generation is of encoders in {where}, the configured ones are {settings.model_path}: building now"
+            f" would switch to them. To stay: ALTA_MODEL_PATH={where}. To switch: alta index reindex --model"
+            f" {settings.model_path}",
+            "model-mismatch",
+        )
     with progress_bar("building") as progress:
         live = build_generation(
             catalog,
             settings.generations_dir,
-            read_fingerprint(settings.model_path),
+            fingerprint,
             engine=engine or settings.engine,
             engines=engines_of(settings),
             model_path=str(settings.model_path.absolute()),

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Final
@@ -81,7 +81,7 @@ def open_for_reading(file: Path, scratch: Path | None = None) -> Iterator[sa.Con
     """A connection to a backup with the newest schema, in one snapshot. The file itself is never written.
 
     A backup of an older schema is copied into ``scratch`` and brought up there. Raises ArchiveError: no-such-backup,
-    bad-backup (damaged, no catalog, or made by a newer version).
+    bad-backup (damaged, no catalog, or made by a newer version), backup-failed (no room in ``scratch``).
     """
     if not file.is_file():
         raise ArchiveError(f"There is no backup {file}.", "no-such-backup")
@@ -90,9 +90,16 @@ def open_for_reading(file: Path, scratch: Path | None = None) -> Iterator[sa.Con
         if not _is_older(connection, file):
             yield connection
             return
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="restore-") as folder:
-        copy = Path(folder) / "backup.db"
-        shutil.copyfile(file, copy)
+    with ExitStack() as stack:
+        try:
+            if scratch is not None:
+                scratch.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=scratch, prefix="restore-"))
+            copy = Path(folder) / "backup.db"
+            shutil.copyfile(file, copy)
+        except OSError as error:
+            message = f"{file} cannot be copied to be brought up: {error.strerror or error}."
+            raise ArchiveError(message, "backup-failed") from error
         migrate(sqlite_url(copy))
         with _connection(copy, read_only=True) as connection:
             yield connection

@@ -356,9 +356,10 @@ def test_a_backup_of_an_older_schema_is_brought_up_on_a_copy(filled: Catalog, ta
     back_up(filled, file)
     migrate(sqlite_url(file), "0001")
     older = file.read_bytes()
-    assert restore_backup(target_url, file, scratch=tmp_path).studies == STUDIES
+    scratch = tmp_path / "not there yet"
+    assert restore_backup(target_url, file, scratch=scratch).studies == STUDIES
     assert file.read_bytes() == older
-    assert not list(tmp_path.glob("restore-*"))
+    assert not list(scratch.iterdir())
 
     def check(restored: Catalog) -> None:
         with restored.session() as session:

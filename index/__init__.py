@@ -14,7 +14,7 @@ from .examine import with_seen_view
 from .filters import Filters
 from .gallery import Gallery
 from .generation_table import GenerationInfo, list_generations, live_generation, read_generation
-from .generations import build_generation, remove_old, rollback, verify_generation
+from .generations import build_generation, rollback, verify_generation
 from .ingest import IngestSummary, ingest_folder, ingest_manifest, ingest_received
 from .pairs import Pairs, read_pairs
 from .progress import Progress
@@ -79,7 +79,6 @@ __all__ = [
     "refusal_counts",
     "refused_files",
     "reindex_under_way",
-    "remove_old",
     "rollback",
     "source_of",
     "study_slots",

@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from model.errors import ArchiveError, EmptyIndex
+from model.errors import ArchiveError
 
 from .backup import list_backups
 from .backup_file import open_for_change, partial_files, side_files, sqlite_url
@@ -25,13 +25,11 @@ from .catalog import PATIENT_SECRET, Catalog, migrate, pseudonym
 from .engines import LOCAL_ENGINES, Engine
 from .forget_proof import Place, look_everywhere, not_of_others
 from .forgotten import NamedPatient
-from .generation_parts import named_engine
-from .generation_table import LIVE, RETIRED, live_generation
-from .generations import build_generation, remove_old
+from .generations import rebuild_live
 from .ingest import ingest_received
 from .patient_rows import KnownNames, PatientRows, erase, find_patient_rows
 from .received import ReceivedStore
-from .tables import Base, Generation, Secret, Setting
+from .tables import Base, Secret, Setting
 
 __all__ = ["Forgotten", "forget_patient", "preview_forget"]
 
@@ -108,7 +106,8 @@ def forget_patient(
         ingest_received(catalog, store, progress=lambda done, total: report("received", done, total))
     for path in note.own_files:
         Path(path).unlink(missing_ok=True)
-    _rebuild(catalog, generations, engines, lambda done, total: report("index", done, total))
+    # A live generation without the patient, and none older: their indexes hold the vectors still.
+    rebuild_live(catalog, generations, progress=lambda done, total: report("index", done, total), engines=engines)
     unreachable = _clean_backups(catalog, patient, note, report)
     with catalog.write() as session:
         _delete_securely(session)
@@ -170,32 +169,6 @@ def _note_name(catalog: Catalog, patient: NamedPatient) -> str:
 def _read_note(session: Session, name: str) -> _Note:
     value = session.scalar(sa.select(Setting.value).where(Setting.name == name))
     return _Note(**json.loads(value)) if value else _Note()
-
-
-def _rebuild(
-    catalog: Catalog, folder: Path, engines: Mapping[str, Engine], progress: Callable[[int, int], None]
-) -> None:
-    """A live generation without the patient, and none older: their indexes hold the vectors still."""
-    live = live_generation(catalog)
-    if live is not None:
-        used = [named_engine(engines, name) for name in live.engine.split("+")]
-        elsewhere = [engine.name for engine in used if not engine.local]  # a new one goes there too
-        try:
-            build_generation(
-                catalog,
-                folder,
-                live.model_fingerprint,
-                engine=elsewhere[0] if elsewhere else None,
-                model_path=live.model_path,
-                keep=1,
-                progress=progress,
-                engines=engines,
-            )
-        except EmptyIndex:  # it was the only patient
-            with catalog.write() as session:
-                session.execute(sa.update(Generation).where(Generation.state == LIVE).values(state=RETIRED))
-    if folder.is_dir():
-        remove_old(catalog, folder, keep=1 if live_generation(catalog) else 0, engines=engines)
 
 
 def _clean_backups(catalog: Catalog, patient: NamedPatient, note: _Note, report: Report) -> dict[Path, str]:

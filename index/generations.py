@@ -20,13 +20,13 @@ from .catalog import Catalog
 from .engines import LOCAL_ENGINES, Engine
 from .generation_build import build_part, engine_for
 from .generation_opening import open_or_restore
-from .generation_parts import named_engine, place_of, remove_folders, verify
+from .generation_parts import named_engine, place_of, verify
+from .generation_removal import remove_old, remove_parts, unknown_engines
 from .generation_rows import Census, Rows, disk_errors, take_census, write_rows
 from .generation_table import (
     BUILDING,
     FAILED,
     LIVE,
-    REMOVED,
     RETIRED,
     GenerationInfo,
     activate,
@@ -42,9 +42,8 @@ from .tables import IMAGE, KINDS, REPORT, Embedding, Generation
 __all__ = [
     "KEPT",
     "build_generation",
-    "old_generations",
     "one_builder",
-    "remove_old",
+    "rebuild_live",
     "rollback",
     "verify_generation",
 ]
@@ -77,28 +76,32 @@ def build_generation(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with one_builder(catalog, folder):
-        _forget_interrupted(catalog, folder, engines)
-        with ExitStack() as stack:
-            session = stack.enter_context(catalog.snapshot())
-            census = take_census(session, fingerprint)
-            current = _current(session, folder, fingerprint, census, engine, engines)
-            if current is not None:
-                return current
-            if not any(census.rows.values()):
-                raise EmptyIndex(f"No embeddings of model {fingerprint[:12]} are in the archive. Run `alta embed`.")
-            chosen = {kind: engine or engine_for(count) for kind, count in census.rows.items() if count}
-            dimension = _dimension(session, fingerprint)
-            path = model_path or _known_path(catalog, fingerprint)
-            info = register(catalog, fingerprint, path, census, list(chosen.values()), dimension)
+        return _build_alone(catalog, folder, fingerprint, engine, model_path, keep, progress, engines)
+
+
+def rebuild_live(
+    catalog: Catalog,
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+    engines: Mapping[str, Engine] = LOCAL_ENGINES,
+) -> None:
+    """Make the live generation again of the rows that there are now, and remove every other: no index holds what was
+    deleted any more. Without rows left none is live then. Raises ArchiveError as ``build_generation``."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with one_builder(catalog, folder):
+        live = live_generation(catalog)  # once it is this one's turn: who was before may have switched to another
+        if live is not None:
+            used = [named_engine(engines, name) for name in live.engine.split("+")]
+            elsewhere = [engine.name for engine in used if not engine.local]  # a new one goes there too
+            engine = elsewhere[0] if elsewhere else None
             try:
-                with disk_errors(folder):
-                    live = _build(session, stack, catalog, folder, info, chosen, engines, progress)
-            except BaseException as error:
-                _fail(catalog, folder, info.id, engines, str(error) or type(error).__name__)
-                raise
-        remove_old(catalog, folder, keep=keep, engines=engines)
-    logger.info("generation %d is live: %d images, %d reports", live.id, live.image_rows, live.report_rows)
-    return live
+                _build_alone(catalog, folder, live.model_fingerprint, engine, live.model_path, 1, progress, engines)
+            except EmptyIndex:
+                with catalog.write() as session:
+                    session.execute(sa.update(Generation).where(Generation.state == LIVE).values(state=RETIRED))
+        remove_old(catalog, folder, keep=1 if live_generation(catalog) else 0, engines=engines)
 
 
 def rollback(
@@ -139,31 +142,38 @@ def verify_generation(
         open_or_restore(catalog, folder, info, kind, engines, hash_first=True)
 
 
-def remove_old(
-    catalog: Catalog, folder: Path, *, keep: int = KEPT, engines: Mapping[str, Engine] = LOCAL_ENGINES
-) -> list[int]:
-    """Remove the indexes of all but the live generation and those that were live last; returns which.
-
-    Their rows stay, as removed. A caller holds the builder's lock or tolerates that a build begins meanwhile.
-    """
-    old = old_generations(catalog, keep)
-    with catalog.write() as session:
-        ids = [info.id for info in old]
-        query = sa.update(Generation).where(Generation.id.in_(ids), Generation.state == RETIRED)
-        session.execute(query.values(state=REMOVED))
-    for info in old:
-        _remove_parts(folder, info, engines)
-    remove_folders(folder, lambda: [info.id for info in list_generations(catalog, LIVE, RETIRED, BUILDING)])
-    return ids
-
-
-def old_generations(catalog: Catalog, keep: int) -> list[GenerationInfo]:
-    """The retired generations beyond ``keep``, the live one counted: those that were live longest ago."""
-    retired = sorted(
-        list_generations(catalog, RETIRED), key=lambda info: (info.activated_at or info.created_at, info.id)
-    )
-    live = len(list_generations(catalog, LIVE))
-    return retired[: max(0, len(retired) - max(0, keep - live))]
+def _build_alone(
+    catalog: Catalog,
+    folder: Path,
+    fingerprint: str,
+    engine: str | None,
+    model_path: str | None,
+    keep: int,
+    progress: Progress | None,
+    engines: Mapping[str, Engine],
+) -> GenerationInfo:
+    _forget_interrupted(catalog, folder, engines)
+    with ExitStack() as stack:
+        session = stack.enter_context(catalog.snapshot())
+        census = take_census(session, fingerprint)
+        current = _current(session, folder, fingerprint, census, engine, engines)
+        if current is not None:
+            return current
+        if not any(census.rows.values()):
+            raise EmptyIndex(f"No embeddings of model {fingerprint[:12]} are in the archive. Run `alta embed`.")
+        chosen = {kind: engine or engine_for(count) for kind, count in census.rows.items() if count}
+        dimension = _dimension(session, fingerprint)
+        path = model_path or _known_path(catalog, fingerprint)
+        info = register(catalog, fingerprint, path, census, list(chosen.values()), dimension)
+        try:
+            with disk_errors(folder):
+                live = _build(session, stack, catalog, folder, info, chosen, engines, progress)
+        except BaseException as error:
+            _fail(catalog, folder, info.id, engines, str(error) or type(error).__name__)
+            raise
+    remove_old(catalog, folder, keep=keep, engines=engines)
+    logger.info("generation %d is live: %d images, %d reports", live.id, live.image_rows, live.report_rows)
+    return live
 
 
 def _build(
@@ -264,23 +274,17 @@ def _current(
 def _forget_interrupted(catalog: Catalog, folder: Path, engines: Mapping[str, Engine]) -> None:
     """A building row under the builder's lock was left by a process that died, on this host or another."""
     for info in list_generations(catalog, BUILDING):
+        if unknown_engines(info, engines):
+            continue  # what it left there is to be removed yet
         _fail(catalog, folder, info.id, engines, "The process ended while building.")
 
 
 def _fail(catalog: Catalog, folder: Path, generation_id: int, engines: Mapping[str, Engine], detail: str) -> None:
     info = read_generation(catalog, generation_id)
-    _remove_parts(folder, info, engines)
+    remove_parts(folder, info, engines)
     with catalog.write() as session:
         row = session.get_one(Generation, generation_id)
         row.state, row.detail = FAILED, detail.replace("\x00", "")
-
-
-def _remove_parts(folder: Path, info: GenerationInfo, engines: Mapping[str, Engine]) -> None:
-    for name in info.engine.split("+"):
-        for kind in KINDS:
-            if name in engines:
-                engines[name].remove(place_of(folder, info.id, kind))
-    shutil.rmtree(folder / str(info.id), ignore_errors=True)
 
 
 @contextmanager

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from .catalog import Catalog
 from .engines import LOCAL_ENGINES, Engine
+from .generation_removal import old_generations, remove_old
 from .generation_table import LIVE, RETIRED, GenerationInfo, list_generations
-from .generations import KEPT, old_generations, one_builder, remove_old
+from .generations import KEPT, one_builder
 from .reindex import reindex_under_way
 from .tables import Embedding, EmbeddingFailure, EmbeddingRemoval
 
@@ -58,23 +60,29 @@ def _prune(
     under_way = reindex_under_way(catalog)
     if under_way is not None:
         models.add(under_way.model_fingerprint)
-    unused = Embedding.model_fingerprint.not_in(models)
-    failed = EmbeddingFailure.model_fingerprint.not_in(models)
     taken_in = _taken_in(kept)
     with catalog.session() as session:
-        query = sa.select(Embedding.model_fingerprint, sa.func.count()).where(unused)
+        embeddings, failures = (_unused(session, table, models) for table in (Embedding, EmbeddingFailure))
         summary = PruneSummary(
             generations=sorted(old),
-            embeddings={row[0]: row[1] for row in session.execute(query.group_by(Embedding.model_fingerprint))},
-            failures=session.scalar(sa.select(sa.func.count()).select_from(EmbeddingFailure).where(failed)) or 0,
+            embeddings=embeddings,
+            failures=sum(failures.values()),
             removals=session.scalar(sa.select(sa.func.count()).select_from(EmbeddingRemoval).where(taken_in)) or 0,
         )
     if not dry_run:
-        remove_old(catalog, folder, keep=keep, engines=engines)
+        summary.generations = sorted(remove_old(catalog, folder, keep=keep, engines=engines))
         # No generation of these models is left, so no searcher has to be told that their rows go.
-        for table, where in ((Embedding, unused), (EmbeddingFailure, failed), (EmbeddingRemoval, taken_in)):
-            _delete(catalog, table, where)
+        for table, unused in ((Embedding, embeddings), (EmbeddingFailure, failures)):
+            for model in unused:
+                _delete(catalog, table, table.model_fingerprint == model, model)
+        _delete(catalog, EmbeddingRemoval, taken_in)
     return summary
+
+
+def _unused(session: Session, table: Any, models: set[str]) -> dict[str, int]:
+    """Rows by model, of all but these."""
+    query = sa.select(table.model_fingerprint, sa.func.count()).where(table.model_fingerprint.not_in(models))
+    return {row[0]: row[1] for row in session.execute(query.group_by(table.model_fingerprint))}
 
 
 def _taken_in(kept: Collection[GenerationInfo]) -> sa.ColumnElement[bool]:
@@ -90,9 +98,13 @@ def _taken_in(kept: Collection[GenerationInfo]) -> sa.ColumnElement[bool]:
     return ~sa.or_(sa.false(), *needed)
 
 
-def _delete(catalog: Catalog, table: Any, where: sa.ColumnElement[bool]) -> None:
+def _delete(catalog: Catalog, table: Any, where: sa.ColumnElement[bool], model: str | None = None) -> None:
+    """Batch by batch, until a reindex to this model begins."""
     while True:
         with catalog.write() as session:
+            under_way = reindex_under_way(catalog)
+            if under_way is not None and under_way.model_fingerprint == model:
+                return
             ids = session.scalars(sa.select(table.id).where(where).limit(BATCH)).all()
             session.execute(sa.delete(table).where(table.id.in_(ids)))
         if len(ids) < BATCH:

@@ -146,7 +146,7 @@ def test_the_removal_alone_is_enough_for_a_searcher(world: World, monkeypatch: p
         assert world.found(serving) == OTHERS  # a build may take hours
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("index.forget.build_generation", slow)
+    monkeypatch.setattr("index.forget.rebuild_live", slow)
     with pytest.raises(KeyboardInterrupt):
         world.forget()
 
@@ -185,7 +185,7 @@ def test_the_bytes_are_gone_from_the_database_file(
 def test_proof_finds_a_trace_that_was_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.forget._drop_unused_pages", lambda catalog: "")
     monkeypatch.setattr("index.forget._delete_securely", lambda session: None)
-    monkeypatch.setattr("index.forget._rebuild", lambda *_: None)
+    monkeypatch.setattr("index.forget.rebuild_live", lambda *_, **__: None)
     monkeypatch.setattr("index.forget.Path.unlink", lambda *_, **__: None)
     outcome = world.forget()
     left = {place.name for place in outcome.places if place.left}
@@ -457,14 +457,14 @@ def test_a_worker_that_embeds_meanwhile_does_not_bring_the_patient_back(world: W
 
 
 KILLED_AT = (
-    "build_generation",
+    "rebuild_live",
     "_clean_backup",
     *(
         pytest.param(where, marks=pytest.mark.slow)
         for where in (
             "ingest_received",
             "Path.unlink",
-            "remove_old",
+            "generations.remove_old",
             "_clean_backups",
             "_drop_unused_pages",
             "look_everywhere",
@@ -475,6 +475,7 @@ KILL = """
 import os, signal, sys
 from pathlib import Path
 import index.forget as forget
+import index.generations as generations
 from index import open_catalog
 from index.forgotten import NamedPatient
 from index.received import ReceivedStore
@@ -486,7 +487,7 @@ def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 owner, _, name = where.rpartition(".")
-setattr(getattr(forget, owner) if owner else forget, name, die)
+setattr({"": forget, "Path": Path, "generations": generations}[owner], name, die)
 patient = NamedPatient("P0")
 forget.forget_patient(open_catalog(url), patient, store=store, generations=Path(folder) / "generations")
 """

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from index import (
     prune,
     rollback,
 )
-from index.engines import FlatEngine, Place, Sample
+from index.engines import LOCAL_ENGINES, FlatEngine, Place, Sample
 from index.generation_build import build_part
+from index.generation_removal import remove_old
+from index.generations import one_builder, rebuild_live
 from index.removal import remove_embeddings
 from index.tables import Embedding, EmbeddingFailure, Generation, Patient, Study
 from model.errors import ArchiveError, EmptyIndex
@@ -421,6 +425,123 @@ def test_pruning_leaves_what_a_kept_generation_or_a_reindex_needs(catalog: Catal
     with catalog.session() as session:
         models = set(session.scalars(sa.select(Embedding.model_fingerprint)))
     assert models == {MODEL, "c" * 64}
+
+
+def test_pruning_lets_be_what_a_reindex_begins_to_embed_meanwhile(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "b" * 64
+    grown(catalog, tmp_path, 1)
+    add_embeddings(catalog, unit(2, 1), model=other)
+
+    def begun(*arguments: Any, **options: Any) -> list[int]:
+        begin_reindex(catalog, Reindex(other, "/b"))
+        add_embeddings(catalog, unit(2, 1), first=1, model=other)
+        return remove_old(*arguments, **options)
+
+    monkeypatch.setattr("index.pruning.remove_old", begun)
+    prune(catalog, tmp_path, models=[MODEL])
+    with catalog.session() as session:
+        query = sa.select(sa.func.count()).where(Embedding.model_fingerprint == other)
+        assert session.scalar(query) == 2
+
+
+def test_what_is_made_again_is_the_generation_that_is_live_when_its_turn_has_come(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "b" * 64
+    add_embeddings(catalog, unit(1, 4))
+    add_embeddings(catalog, unit(2, 4), model=other)
+    build_generation(catalog, tmp_path, MODEL)
+
+    @contextmanager
+    def after_a_switch(*arguments: Any) -> Iterator[None]:
+        monkeypatch.undo()
+        build_generation(catalog, tmp_path, other)
+        with one_builder(*arguments):
+            yield
+
+    monkeypatch.setattr("index.generations.one_builder", after_a_switch)
+    rebuild_live(catalog, tmp_path)
+    live = live_generation(catalog)
+    assert live is not None and live.model_fingerprint == other
+    assert states(catalog) == ["removed", "live"]
+
+
+class _Server(FlatEngine):
+    """An engine whose indexes lie where no folder of the archive is."""
+
+    name = "server"  # type: ignore[misc]
+    local = False  # type: ignore[misc]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _at(self, place: Place) -> Place:
+        return Place(place.name, self.folder / place.name)
+
+    def build(self, place: Place, ids: np.ndarray, vectors: np.ndarray, sample: Sample) -> Any:
+        return super().build(self._at(place), ids, vectors, sample)
+
+    def open(self, place: Place) -> Any:
+        return super().open(self._at(place))
+
+    def remove(self, place: Place) -> None:
+        super().remove(self._at(place))
+
+    def held(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("*"))
+
+
+def test_what_a_server_holds_is_not_taken_for_removed_where_it_is_not_configured(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    server = _Server(tmp_path / "server")
+    engines = {**LOCAL_ENGINES, server.name: server}
+    folder = tmp_path / "generations"
+    add_embeddings(catalog, unit(1, 4))
+    build_generation(catalog, folder, MODEL, engine=server.name, engines=engines)
+    add_embeddings(catalog, unit(2, 4), first=4)
+    build_generation(catalog, folder, MODEL, keep=1)
+    assert states(catalog) == ["retired", "live"] and server.held() == ["generation_1_image"]
+    assert prune(catalog, folder, models=[MODEL], keep=1).generations == []
+    assert prune(catalog, folder, models=[MODEL], keep=1, engines=engines).generations == [1]
+    assert states(catalog) == ["removed", "live"] and server.held() == []
+
+
+def test_a_build_that_died_is_cleared_away_where_its_server_is_configured(catalog: Catalog, tmp_path: Path) -> None:
+    server = _Server(tmp_path / "server")
+    engines = {**LOCAL_ENGINES, server.name: server}
+    folder = tmp_path / "generations"
+    add_building_row(catalog)
+    with catalog.write() as session:
+        session.execute(sa.update(Generation).values(engine=server.name))
+    (tmp_path / "server" / "generation_1_image").mkdir(parents=True)
+    add_embeddings(catalog, unit(1, 4))
+    build_generation(catalog, folder, MODEL)
+    assert states(catalog) == ["building", "live"]
+    add_embeddings(catalog, unit(2, 4), first=4)
+    build_generation(catalog, folder, MODEL, engines=engines)
+    assert states(catalog) == ["failed", "retired", "live"] and server.held() == []
+
+
+def test_an_index_is_removed_before_it_is_said_to_be(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_embeddings(catalog, unit(1, 4))
+    build_generation(catalog, tmp_path, MODEL)
+    add_embeddings(catalog, unit(2, 4), first=4)
+
+    def down(*_: object) -> None:
+        raise ArchiveError("The server does not answer.", "engine-unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("index.generation_removal.remove_parts", down)
+        with pytest.raises(ArchiveError):
+            build_generation(catalog, tmp_path, MODEL, keep=1)
+    assert states(catalog) == ["retired", "live"]  # the next one removes it
+    prune(catalog, tmp_path, models=[MODEL], keep=1)
+    assert states(catalog) == ["removed", "live"]
 
 
 def test_where_the_encoders_lay_is_kept_from_generation_to_generation(catalog: Catalog, tmp_path: Path) -> None:

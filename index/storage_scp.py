@@ -124,7 +124,8 @@ class StorageScp:
         try:
             self._server = self._entity.start_server((host, port), block=False, evt_handlers=handlers)
         except OSError as error:
-            message = f"Cannot listen on {host}, port {port}: {error.strerror or error}. Choose another port to listen on."
+            why = error.strerror or error
+            message = f"Cannot listen on {host}, port {port}: {why}. Choose another port to listen on."
             raise ArchiveError(message, "cannot-listen") from error
         assert self._server is not None
         self._server.verify_request = self._has_room  # type: ignore[method-assign]

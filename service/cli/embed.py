@@ -50,9 +50,10 @@ def embed(
     encoder = load_encoder(settings.model_path, settings.device, settings.dtype)
     live = live_generation(catalog)
     if live is not None and live.model_fingerprint != encoder.fingerprint:
+        theirs, ours = escape(live.model_path or "an unknown place"), escape(str(settings.model_path))
         console.print(
-            f"[yellow]The live generation is of other encoders, those in {escape(live.model_path or 'an unknown place')};"
-            f" searches do not see what {escape(str(settings.model_path))} embeds.[/yellow]"
+            f"[yellow]The live generation is of other encoders, those in {theirs};"
+            f" searches do not see what {ours} embeds.[/yellow]"
         )
     if watch:
         from index.embed_watch import embed_as_it_comes

@@ -39,8 +39,8 @@ def build(engine: Engine = None, keep: Keep = 2) -> None:
     if before is not None and before.model_fingerprint != fingerprint:
         where = before.model_path or "an unknown place"
         raise ArchiveError(
-            f"The live generation is of encoders in {where}, the configured ones are {settings.model_path}: building now"
-            f" would switch to them. To stay: ALTA_MODEL_PATH={where}. To switch: alta index reindex --model"
+            f"The live generation is of encoders in {where}, the configured ones are {settings.model_path}: building"
+            f" now would switch to them. To stay: ALTA_MODEL_PATH={where}. To switch: alta index reindex --model"
             f" {settings.model_path}",
             "model-mismatch",
         )

@@ -34,9 +34,9 @@ import torch
 
 from benchmarks.large_films import encoded, enlarged, film
 from index import Catalog, embed_pending, ingest_folder, migrate, open_catalog
-from index.embed import EmbedSummary
-from index.embedding_rows import write_outcomes
-from index.pending import Task, Walk
+from index.embedding.job import EmbedSummary
+from index.embedding.pending import Task, Walk
+from index.embedding.rows import write_outcomes
 from index.tables import IMAGE
 from model.alta import ALTA, ALTAConfig
 from model.alta_encoder import AltaEncoder, load_encoder

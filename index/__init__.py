@@ -1,31 +1,31 @@
 """The archive: SQL rows and vectors, no HTTP.
 
-``migrate`` and ``open_catalog`` give a ``Catalog``; ``index.ingest.ingest`` fills it from any ``StudySource``;
+``migrate`` and ``open_catalog`` give a ``Catalog``; ``index.intake.ingest.ingest`` fills it from any ``StudySource``;
 ``embed_pending`` adds what an encoder makes of it; ``build_generation`` makes that searchable; a ``Gallery``
 answers.
 """
 
 from .catalog import Catalog, migrate, open_catalog
 from .decoder_pool import DecoderPool
-from .delta import count_since
 from .dicom import InstanceFacts, Refusal, describe_dicom, refusal
-from .embed import EmbedSummary, embed_pending, pending_counts
-from .examine import with_seen_view
-from .filters import Filters
-from .gallery import Gallery
-from .generation_table import GenerationInfo, list_generations, live_generation, read_generation
-from .generations import build_generation, rollback, verify_generation
-from .ingest import IngestSummary, ingest_folder, ingest_manifest, ingest_received
+from .embedding.job import EmbedSummary, embed_pending, pending_counts
+from .generations.lifecycle import build_generation, rollback, verify_generation
+from .generations.pruning import PruneSummary, prune
+from .generations.reindex import Reindex, begin_reindex, end_reindex, reindex_under_way
+from .generations.table import GenerationInfo, list_generations, live_generation, read_generation
+from .intake.examine import with_seen_view
+from .intake.ingest import IngestSummary, ingest_folder, ingest_manifest, ingest_received
+from .intake.received import ReceivedStore
+from .intake.refusals import RefusedFile, refusal_counts, refused_files
 from .pairs import Pairs, read_pairs
 from .progress import Progress
-from .pruning import PruneSummary, prune
-from .received import ReceivedStore
 from .records import ReportRecord, StudyRecord
-from .refusals import RefusedFile, refusal_counts, refused_files
-from .reindex import Reindex, begin_reindex, end_reindex, reindex_under_way
-from .reports import ReportText, parse_sections
+from .reports.texts import ReportText, parse_sections
+from .search.delta import count_since
+from .search.filters import Filters
+from .search.gallery import Gallery
+from .search.snapshot import Hit, Snapshot
 from .slots import arrange_slots
-from .snapshot import Hit, Snapshot
 from .sources import FolderSource, ManifestSource, StudySource, ZipSource, source_of
 from .studies import find_study, prior_slots, study_slots
 

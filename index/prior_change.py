@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from model.errors import InputError
 
 from .catalog import Catalog
+from .intake.study_sources import image_source, refresh_sources
 from .priors import PriorChange, PriorWindow, prior_window, store_prior_window
 from .progress import Progress
 from .studies import histories
-from .study_sources import image_source, refresh_sources
 from .tables import Patient
 
 __all__ = ["change_prior_window", "count_prior_changes", "read_prior_window"]

@@ -12,9 +12,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from index import Catalog, DecoderPool, ReceivedStore, ingest_received
-from index.examine import MAX_FILE_BYTES, examine_in
+from index.intake.examine import MAX_FILE_BYTES, examine_in
+from index.intake.record import path_key
 from index.multipart import Part, read_parts
-from index.record import path_key
 from index.sop_reference import SopReference, read_reference
 from index.tables import REFUSED, Instance
 from model.errors import ArchiveError, ImageError

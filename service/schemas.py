@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 import index
 from index import Filters, ReportRecord, StudyRecord
-from index.report_intake import ReportOutcome
+from index.reports.sent import ReportOutcome
 
 from .errors import RequestError
 

@@ -142,7 +142,7 @@ class Settings(BaseSettings):
 
     @property
     def received_dir(self) -> Path:
-        """The archive's own copies of what was sent to it or fetched (``index.received``)."""
+        """The archive's own copies of what was sent to it or fetched (``index.intake.received``)."""
         return self.data_dir / "received"
 
     @property

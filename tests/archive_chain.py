@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-import index.generations
+import index.generations.lifecycle
 from index import Gallery, GenerationInfo, build_generation, embed_pending, ingest_folder, ingest_received, open_catalog
-from index.received import ReceivedStore
+from index.intake.received import ReceivedStore
 
 from .conftest import chest_dataset
 from .fakes import FakeEncoder
@@ -112,7 +112,7 @@ class Tell:
 @contextmanager
 def _telling_of_the_switch(tell: Tell, again: str) -> Iterator[None]:
     """The one transaction that makes a generation live is too short to be met by chance."""
-    real = index.generations.activate
+    real = index.generations.lifecycle.activate
 
     def activate(*arguments: Any) -> GenerationInfo:
         tell(f"switch{again}")
@@ -120,11 +120,11 @@ def _telling_of_the_switch(tell: Tell, again: str) -> Iterator[None]:
         tell(f"switched{again}")
         return found
 
-    index.generations.activate = activate
+    index.generations.lifecycle.activate = activate
     try:
         yield
     finally:
-        index.generations.activate = real
+        index.generations.lifecycle.activate = real
 
 
 def _serve() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from index.examine import Examined, Source, examine
-from index.prepared import prepare_file
+from index.embedding.prepared import prepare_file
+from index.intake.examine import Examined, Source, examine
 from model.image import ImageTransform
 
 from .broken_decoders import hang

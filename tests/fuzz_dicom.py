@@ -11,7 +11,7 @@ import numpy as np
 from pydicom.pixels.decoders.base import _PIXEL_DATA_DECODERS
 from pydicom.uid import MPEG2MPML, ExplicitVRBigEndian
 
-from index.examine import Examined, Source, examine
+from index.intake.examine import Examined, Source, examine
 from model.image import ImageTransform, prepare_radiograph, read_radiograph
 
 __all__ = ["Case", "Mutation", "Outcome", "examine_case", "make_case"]

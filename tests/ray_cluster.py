@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from index.embed_ray import embed_on_ray
+from index.embedding.ray_job import embed_on_ray
 
 from .embed_slowly import SlowEncoder
 

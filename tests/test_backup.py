@@ -15,9 +15,9 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Gallery, build_generation, embed_pending, ingest_folder, migrate, open_catalog
-from index.backup import back_up, copy_catalog, drop_backup, list_backups, restore_backup
-from index.backup_file import sqlite_url
-from index.copying import table_counts
+from index.keeping.backup import back_up, copy_catalog, drop_backup, list_backups, restore_backup
+from index.keeping.backup_file import sqlite_url
+from index.keeping.copying import table_counts
 from index.tables import Base, Embedding, Generation, Study
 from model.errors import ArchiveError
 from tests.conftest import WriteDicom, fresh_database
@@ -199,7 +199,7 @@ KILL = """
 import os, signal, sys
 from pathlib import Path
 from index import open_catalog
-from index.backup import back_up
+from index.keeping.backup import back_up
 back_up(open_catalog(sys.argv[1]), Path(sys.argv[2]), progress=lambda done, total: os.kill(os.getpid(), signal.SIGKILL))
 """
 
@@ -221,7 +221,7 @@ def test_a_backup_that_is_killed_leaves_the_older_one_and_the_next_clears_up(
 HALF_WRITTEN = """
 import os, signal, sys
 from pathlib import Path
-from index.backup_file import open_for_change
+from index.keeping.backup_file import open_for_change
 with open_for_change(Path(sys.argv[1])) as connection:
     connection.exec_driver_sql("PRAGMA cache_size = 1")
     connection.exec_driver_sql("UPDATE report SET text = 'half written'")

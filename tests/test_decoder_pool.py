@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from index import DecoderPool
-from index.examine import Source, examiner
+from index.intake.examine import Source, examiner
 from model.errors import ImageError
 from tests.broken_decoders import (
     allocate,
@@ -102,8 +102,8 @@ def test_closing_does_not_wait_for_a_decoder() -> None:
 def test_files_that_crash_or_hang_are_refusals(write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("a.dcm", "killer.dcm", "hanger.dcm", "glutton.dcm", "b.dcm")
     sources = [Source(write_dicom(name, study=f"1.2.{number}")) for number, name in enumerate(names)]
-    monkeypatch.setattr("index.examine.examine", examine_broken)
-    monkeypatch.setattr("index.examine.DecoderPool", lambda workers: DecoderPool(workers, 1.0, 512 * MIB))
+    monkeypatch.setattr("index.intake.examine.examine", examine_broken)
+    monkeypatch.setattr("index.intake.examine.DecoderPool", lambda workers: DecoderPool(workers, 1.0, 512 * MIB))
     with examiner(workers=2) as examined:
         results = examined(sources)
     reasons = [result.refusal and result.refusal.slug for result in results]

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Gallery, build_generation, open_catalog
-from index.removal import remove_embeddings
+from index.embedding.removal import remove_embeddings
 from index.tables import Embedding, Study
 from model.errors import EmptyIndex
 from tests.separately import separately
@@ -96,7 +96,7 @@ def test_the_database_is_asked_twice_a_second_and_not_for_every_request(
     add_embeddings(catalog, unit(1, 5))
     build_generation(catalog, tmp_path, MODEL)
     clock = [0.0]
-    monkeypatch.setattr("index.gallery.monotonic", lambda: clock[0])
+    monkeypatch.setattr("index.search.gallery.monotonic", lambda: clock[0])
     gallery = opened(catalog, tmp_path)
     statements: list[str] = []
 

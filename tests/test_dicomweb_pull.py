@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, IngestSummary, ingest_folder
-from index.ingest import ingest, ingest_received
-from index.received import ReceivedStore
+from index.intake.ingest import ingest, ingest_received
+from index.intake.received import ReceivedStore
 from index.sources import dicomweb_http, dicomweb_peer
 from index.sources.dicomweb import PATIENCE, DicomWebSource
 from index.sources.dicomweb_http import Origin, PeerError, Retry

@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Gallery, build_generation, embed_pending, ingest_folder, migrate, open_catalog
-from index.ingest import ingest_received
-from index.received import ReceivedStore
+from index.intake.ingest import ingest_received
+from index.intake.received import ReceivedStore
 from index.tables import Embedding, Generation, Instance, Study
 from model.checkpoint import read_fingerprint
 from model.errors import ArchiveError

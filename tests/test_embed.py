@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, embed_pending, ingest_folder, migrate, open_catalog, pending_counts
-from index.pending import Walk
+from index.embedding.pending import Walk
 from index.tables import Embedding, EmbeddingFailure, Instance, Study
 from model.encoder import StudyImages
 from tests.conftest import WriteDicom
@@ -55,7 +55,7 @@ def failures(catalog: Catalog) -> list[tuple[str, str]]:
 @pytest.fixture
 def from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every batch but the last has to be full: a walk begins at the first patient, not at a random one."""
-    monkeypatch.setattr("index.pending.secrets.randbelow", lambda limit: 0)
+    monkeypatch.setattr("index.embedding.pending.secrets.randbelow", lambda limit: 0)
 
 
 def test_every_study_and_report_is_embedded_once(

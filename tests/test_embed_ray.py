@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from index import Catalog, embed_pending, migrate, open_catalog
-from index.embed_ray import embed_on_ray
-from index.pending import pending_patients
+from index.embedding.pending import pending_patients
+from index.embedding.ray_job import embed_on_ray
 from model.errors import ArchiveError
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
@@ -76,8 +76,8 @@ def test_a_node_that_dies_midway_costs_no_row_and_doubles_none(
 def test_ranges_cover_every_patient_with_work_once(
     catalog: Catalog, archive: Path, write_dicom: WriteDicom, encoder: FakeEncoder
 ) -> None:
-    from index.embed_ray import _parts
-    from index.pending import EVERYTHING, pending_counts
+    from index.embedding.pending import EVERYTHING, pending_counts
+    from index.embedding.ray_job import _parts
 
     fill(catalog, archive, write_dicom, 14)
     whole = pending_counts(catalog, encoder.fingerprint, EVERYTHING)

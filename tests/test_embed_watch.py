@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from index import Catalog, EmbedSummary, ingest_folder, pending_counts
-from index.embed_watch import embed_as_it_comes
+from index.embedding.watch import embed_as_it_comes
 from service.cli.embed import _until_told
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
@@ -51,8 +51,8 @@ class Watch:
 @pytest.fixture
 def watch(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     """Only rows that are new tell; a whole look never comes again."""
-    monkeypatch.setattr("index.embed_watch.POLL_S", 0.01)
-    monkeypatch.setattr("index.embed_watch.WHOLE_LOOK_S", 1e9)
+    monkeypatch.setattr("index.embedding.watch.POLL_S", 0.01)
+    monkeypatch.setattr("index.embedding.watch.WHOLE_LOOK_S", 1e9)
     made = Watch(catalog)
     yield made
     made.end()
@@ -87,9 +87,9 @@ def test_what_arrives_or_changes_is_embedded(watch: Watch, archive: Path, write_
 def test_a_disk_that_comes_back_is_noticed_and_failures_are_counted_once(
     sqlite_catalog: Catalog, archive: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.embed_watch.POLL_S", 0.01)
-    monkeypatch.setattr("index.embed_watch.WHOLE_LOOK_S", 0)
-    monkeypatch.setattr("index.embed_watch.PATIENCE", 0)
+    monkeypatch.setattr("index.embedding.watch.POLL_S", 0.01)
+    monkeypatch.setattr("index.embedding.watch.WHOLE_LOOK_S", 0)
+    monkeypatch.setattr("index.embedding.watch.PATIENCE", 0)
     path = write_dicom("a.dcm", study="1.2.1")
     ingest_folder(sqlite_catalog, archive, workers=0)
     away = path.rename(archive.parent / "away")
@@ -105,7 +105,7 @@ def test_a_disk_that_comes_back_is_noticed_and_failures_are_counted_once(
 
     from index import embed_pending
 
-    monkeypatch.setattr("index.embed_watch.embed_pending", count)
+    monkeypatch.setattr("index.embedding.watch.embed_pending", count)
     watch = Watch(sqlite_catalog)
     try:
         assert looked.wait(WAIT_S)
@@ -121,22 +121,22 @@ def test_a_disk_that_comes_back_is_noticed_and_failures_are_counted_once(
 def test_an_archive_where_nothing_happens_is_not_searched(
     watch: Watch, archive: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.embed_watch.FRESH_S", 0)
+    monkeypatch.setattr("index.embedding.watch.FRESH_S", 0)
     write_dicom("a.dcm", study="1.2.1")
     ingest_folder(watch.catalog, archive, workers=0)
     watch.wait_for(1, 0)
     looked = threading.Event()
     polled = threading.Semaphore(0)
-    newest = sys.modules["index.embed_watch"]._newest
+    newest = sys.modules["index.embedding.watch"]._newest
 
     def poll(catalog: Catalog) -> object:
         polled.release()
         return newest(catalog)
 
-    monkeypatch.setattr("index.embed_watch._newest", poll)
+    monkeypatch.setattr("index.embedding.watch._newest", poll)
     for _ in range(3):  # the removal of the row before is seen, if there was one
         assert polled.acquire(timeout=WAIT_S)
-    monkeypatch.setattr("index.embed_watch.embed_pending", lambda *_, **__: looked.set())
+    monkeypatch.setattr("index.embedding.watch.embed_pending", lambda *_, **__: looked.set())
     for _ in range(3):
         assert polled.acquire(timeout=WAIT_S)
     assert not looked.is_set()

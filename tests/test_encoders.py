@@ -48,7 +48,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
     found = Models()
     monkeypatch.setattr("service.app._load", lambda settings, path: found.load(path))
     monkeypatch.setattr("service.app.read_fingerprint", found.find)
-    monkeypatch.setattr("index.gallery.POLL_SECONDS", 0)
+    monkeypatch.setattr("index.search.gallery.POLL_SECONDS", 0)
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Filters, Gallery, build_generation
-from index.removal import remove_embeddings
+from index.embedding.removal import remove_embeddings
 from index.tables import Embedding, Patient, Study
 from tests.test_generations import MODEL
 
@@ -87,7 +87,7 @@ def test_hits_are_those_of_a_naive_search_among_what_passes(
     few: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("index.snapshot.FEW", few)  # both ways to search: through the nearest, among what passes
+    monkeypatch.setattr("index.search.snapshot.FEW", few)  # both ways to search: through the nearest, among what passes
     query = sa.select(Study.id, Embedding.vector).join(Embedding).where(where).order_by(Study.id)
     with sqlite_catalog.session() as session:
         rows = session.execute(query).all()

@@ -12,15 +12,15 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Gallery, build_generation, embed_pending, ingest_folder, migrate, open_catalog
-from index.backup import back_up, drop_backup, restore_backup
-from index.backup_file import sqlite_url
 from index.engines import LOCAL_ENGINES
-from index.forget import Forgotten, forget_patient, preview_forget
-from index.forget_proof import mentions
-from index.forgotten import NamedPatient, remember_patient
-from index.generation_table import LIVE, RETIRED, list_generations
-from index.ingest import ingest_received
-from index.received import ReceivedStore
+from index.generations.table import LIVE, RETIRED, list_generations
+from index.intake.ingest import ingest_received
+from index.intake.received import ReceivedStore
+from index.keeping.backup import back_up, drop_backup, restore_backup
+from index.keeping.backup_file import sqlite_url
+from index.keeping.forget import Forgotten, forget_patient, preview_forget
+from index.keeping.forget_proof import mentions
+from index.keeping.forgotten import NamedPatient, remember_patient
 from index.tables import Base, Embedding, ForgottenPatient, Instance, Patient, Report, Setting, Study
 from model.errors import ArchiveError, EmptyIndex
 from tests.conftest import WriteDicom
@@ -146,7 +146,7 @@ def test_the_removal_alone_is_enough_for_a_searcher(world: World, monkeypatch: p
         assert world.found(serving) == OTHERS  # a build may take hours
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("index.forget.rebuild_live", slow)
+    monkeypatch.setattr("index.keeping.forget.rebuild_live", slow)
     with pytest.raises(KeyboardInterrupt):
         world.forget()
 
@@ -183,10 +183,10 @@ def test_the_bytes_are_gone_from_the_database_file(
 
 
 def test_proof_finds_a_trace_that_was_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.forget._drop_unused_pages", lambda catalog: "")
-    monkeypatch.setattr("index.forget._delete_securely", lambda session: None)
-    monkeypatch.setattr("index.forget.rebuild_live", lambda *_, **__: None)
-    monkeypatch.setattr("index.forget.Path.unlink", lambda *_, **__: None)
+    monkeypatch.setattr("index.keeping.forget._drop_unused_pages", lambda catalog: "")
+    monkeypatch.setattr("index.keeping.forget._delete_securely", lambda session: None)
+    monkeypatch.setattr("index.keeping.forget.rebuild_live", lambda *_, **__: None)
+    monkeypatch.setattr("index.keeping.forget.Path.unlink", lambda *_, **__: None)
     outcome = world.forget()
     left = {place.name for place in outcome.places if place.left}
     assert not outcome.complete
@@ -212,7 +212,7 @@ def test_a_longer_uid_of_another_patient_is_no_trace(tmp_path: Path) -> None:
 def test_a_trace_across_the_pieces_of_a_file_is_found_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("index.forget_proof.CHUNK", size)
+    monkeypatch.setattr("index.keeping.forget_proof.CHUNK", size)
     (tmp_path / "file").write_bytes(b"x" * 5 + b"1.2.3.0" + b"y" * 60 + b"1.2.3.0")
     assert mentions(tmp_path / "file", {"1.2.3.0"}, lambda uid: []) == 2
 
@@ -474,11 +474,11 @@ KILLED_AT = (
 KILL = """
 import os, signal, sys
 from pathlib import Path
-import index.forget as forget
-import index.generations as generations
+import index.keeping.forget as forget
+import index.generations.lifecycle as generations
 from index import open_catalog
-from index.forgotten import NamedPatient
-from index.received import ReceivedStore
+from index.keeping.forgotten import NamedPatient
+from index.intake.received import ReceivedStore
 
 url, folder, where = sys.argv[1:]
 store = ReceivedStore(Path(folder) / "received", min_free_bytes=0)
@@ -518,7 +518,7 @@ def test_killed_anywhere_and_run_again_nothing_is_left(world: World, url: str, t
 def test_the_log_names_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         world.forget()
-    [line] = [record.getMessage() for record in caplog.records if record.name == "index.forget"]
+    [line] = [record.getMessage() for record in caplog.records if record.name == "index.keeping.forget"]
     assert line == "a patient was forgotten: 3 studies, 4 images, 3 reports; nothing is left"
     named = ("P0", "1.2.3.0", "1.2.4.0", world.catalog.patient_key("P0"))
     assert not any(name in record.getMessage() for record in caplog.records for name in named)

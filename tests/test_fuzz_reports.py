@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from index.report_readers import read_reports
+from index.reports.readers import read_reports
 from model.errors import InputError
 from tests.fuzz_dicom import (
     Mutation,

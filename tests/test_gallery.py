@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Filters, Gallery, build_generation, embed_pending, ingest_folder, rollback
-from index.gallery import RETRY_SECONDS
-from index.generation_opening import open_or_restore
-from index.generation_parts import OpenPart
-from index.removal import remove_embeddings
+from index.embedding.removal import remove_embeddings
+from index.generations.opening import open_or_restore
+from index.generations.parts import OpenPart
+from index.search.gallery import RETRY_SECONDS
 from index.tables import Embedding, Study
 from model.errors import ArchiveError, EmptyIndex, InputError, ModelMismatch
 from tests.conftest import WriteDicom
@@ -210,8 +210,8 @@ def test_while_one_caller_opens_a_generation_the_others_go_on_with_the_one_befor
         assert go_on.wait(60)
         return open_or_restore(*arguments)
 
-    monkeypatch.setattr("index.gallery.open_or_restore", slow)
-    monkeypatch.setattr("index.gallery.POLL_SECONDS", 0)
+    monkeypatch.setattr("index.search.gallery.open_or_restore", slow)
+    monkeypatch.setattr("index.search.gallery.POLL_SECONDS", 0)
     opener = threading.Thread(target=gallery.refresh, kwargs={"now": True})
     opener.start()
     assert opening.wait(60)
@@ -241,7 +241,7 @@ def test_a_file_that_cannot_be_used_is_not_read_for_every_request(
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
     clock = [0.0]
-    monkeypatch.setattr("index.gallery.monotonic", lambda: clock[0])
+    monkeypatch.setattr("index.search.gallery.monotonic", lambda: clock[0])
     gallery = Gallery(catalog, tmp_path)
     with pytest.raises(ArchiveError):
         gallery.refresh(now=True)
@@ -289,7 +289,7 @@ def test_a_database_that_stops_while_a_generation_is_opened_doubles_nothing(
         raise ArchiveError("It has stopped.", "database-unavailable")
 
     with monkeypatch.context() as patch:
-        patch.setattr("index.gallery.read_since", stopped)
+        patch.setattr("index.search.gallery.read_since", stopped)
         with pytest.raises(ArchiveError):
             gallery.refresh(now=True)
     rollback(catalog, tmp_path)

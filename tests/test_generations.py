@@ -23,11 +23,11 @@ from index import (
     prune,
     rollback,
 )
+from index.embedding.removal import remove_embeddings
 from index.engines import LOCAL_ENGINES, FlatEngine, Place, Sample
-from index.generation_build import build_part
-from index.generation_removal import remove_old
-from index.generations import one_builder, rebuild_live
-from index.removal import remove_embeddings
+from index.generations.build import build_part
+from index.generations.lifecycle import one_builder, rebuild_live
+from index.generations.removal import remove_old
 from index.tables import Embedding, EmbeddingFailure, Generation, Patient, Study
 from model.errors import ArchiveError, EmptyIndex
 
@@ -221,7 +221,7 @@ def test_a_build_that_another_took_for_dead_does_not_go_live(
             session.execute(sa.update(Generation).values(state="failed"))
         return build_part(*arguments)
 
-    monkeypatch.setattr("index.generations.build_part", taken_for_dead)
+    monkeypatch.setattr("index.generations.lifecycle.build_part", taken_for_dead)
     with pytest.raises(ArchiveError) as caught:
         build_generation(catalog, tmp_path, MODEL)
     assert caught.value.slug == "generation-changed"
@@ -359,7 +359,7 @@ def test_a_folder_of_another_database_is_not_taken_for_ones_own(
 def test_a_file_that_is_found_to_be_another_while_it_answers_ends_its_answers(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.generation_parts.HASHED_AT_ONCE", 0)
+    monkeypatch.setattr("index.generations.parts.HASHED_AT_ONCE", 0)
     add_embeddings(catalog, unit(1, 5))
     build_generation(catalog, tmp_path, MODEL)
     with (tmp_path / "1" / "image" / "vectors.npy").open("rb+") as file:
@@ -439,7 +439,7 @@ def test_pruning_lets_be_what_a_reindex_begins_to_embed_meanwhile(
         add_embeddings(catalog, unit(2, 1), first=1, model=other)
         return remove_old(*arguments, **options)
 
-    monkeypatch.setattr("index.pruning.remove_old", begun)
+    monkeypatch.setattr("index.generations.pruning.remove_old", begun)
     prune(catalog, tmp_path, models=[MODEL])
     with catalog.session() as session:
         query = sa.select(sa.func.count()).where(Embedding.model_fingerprint == other)
@@ -461,7 +461,7 @@ def test_what_is_made_again_is_the_generation_that_is_live_when_its_turn_has_com
         with one_builder(*arguments):
             yield
 
-    monkeypatch.setattr("index.generations.one_builder", after_a_switch)
+    monkeypatch.setattr("index.generations.lifecycle.one_builder", after_a_switch)
     rebuild_live(catalog, tmp_path)
     live = live_generation(catalog)
     assert live is not None and live.model_fingerprint == other
@@ -536,7 +536,7 @@ def test_an_index_is_removed_before_it_is_said_to_be(
         raise ArchiveError("The server does not answer.", "engine-unavailable")
 
     with monkeypatch.context() as patch:
-        patch.setattr("index.generation_removal.remove_parts", down)
+        patch.setattr("index.generations.removal.remove_parts", down)
         with pytest.raises(ArchiveError):
             build_generation(catalog, tmp_path, MODEL, keep=1)
     assert states(catalog) == ["retired", "live"]  # the next one removes it

@@ -13,8 +13,8 @@ from pydicom.uid import RLELossless
 
 from index import Catalog, find_study, ingest_folder, ingest_manifest, pending_counts, prior_slots, study_slots
 from index.dicom import InstanceFacts, Refusal
-from index.examine import Examined, Source, examine, examiner
-from index.reports import study_uid_of
+from index.intake.examine import Examined, Source, examine, examiner
+from index.reports.texts import study_uid_of
 from index.tables import Instance, Patient, Study
 from model.errors import InputError, UnknownStudy
 from tests.conftest import WriteDicom, chest_dataset
@@ -117,7 +117,7 @@ def test_ingesting_again_changes_nothing_and_reads_nothing(
     def unwanted(source: Source) -> Examined:
         raise AssertionError(f"{source.path} was read again")
 
-    monkeypatch.setattr("index.examine.examine", unwanted)
+    monkeypatch.setattr("index.intake.examine.examine", unwanted)
     again = ingest_folder(catalog, archive, workers=0)
     assert (again.accepted, again.unchanged, again.studies_new) == (0, 1, 0)
     assert again.refused == first.refused
@@ -256,7 +256,7 @@ def test_a_prior_that_arrives_later_changes_the_source(
 def test_a_run_that_stops_anywhere_and_starts_again_ends_in_the_same_rows(
     catalog: Catalog, archive: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.ingest.BATCH", 2)
+    monkeypatch.setattr("index.intake.ingest.BATCH", 2)
     for number in range(7):
         write_dicom(f"{number}.dcm", study=f"1.2.3.{number}", StudyDate=f"202{number}0101", seed=number)
     write_dicom("dup.dcm", study="1.2.3.1", StudyDate="20210101", seed=1)
@@ -280,7 +280,7 @@ def test_a_run_that_stops_anywhere_and_starts_again_ends_in_the_same_rows(
 def test_two_ingests_at_once_give_the_rows_of_one(
     catalog: Catalog, archive: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.ingest.BATCH", 2)
+    monkeypatch.setattr("index.intake.ingest.BATCH", 2)
     for number in range(8):
         write_dicom(f"{number}.dcm", study=f"1.2.3.{number // 2}", sop=f"1.2.9.{number // 2 * 2}", seed=number)
     errors: list[Exception] = []
@@ -435,13 +435,13 @@ def test_refused_files_are_read_again_when_asked_and_crashed_ones_always(
         return Examined(source, status.st_size, status.st_mtime_ns, refusal=Refusal(slug, "As the test says."))
 
     with monkeypatch.context() as patched:
-        patched.setattr("index.examine.examine", refuse)
+        patched.setattr("index.intake.examine.examine", refuse)
         ingest_folder(catalog, archive, workers=0)
     ingest_folder(catalog, archive, workers=0)
     assert outcomes(catalog) == {"slug.dcm": "undecodable"}
     slug = "decoder-crashed"
     with monkeypatch.context() as patched:
-        patched.setattr("index.examine.examine", refuse)
+        patched.setattr("index.intake.examine.examine", refuse)
         ingest_folder(catalog, archive, workers=0, retry_refused=True)
     assert outcomes(catalog) == {"slug.dcm": "decoder-crashed"}
     ingest_folder(catalog, archive, workers=0)
@@ -452,7 +452,7 @@ def test_a_file_that_kills_its_decoder_costs_only_itself(
     write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [write_dicom(name, study=f"1.2.{number}") for number, name in enumerate(("a.dcm", "killer.dcm", "b.dcm"))]
-    monkeypatch.setattr("index.examine.examine", examine_or_die)
+    monkeypatch.setattr("index.intake.examine.examine", examine_or_die)
     with examiner(workers=1) as examined:
         results = examined([Source(path) for path in paths])
     assert [result.refusal and result.refusal.slug for result in results] == [None, "decoder-crashed", None]

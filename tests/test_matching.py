@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, ReceivedStore
-from index.ingest import ingest_received
-from index.report_intake import take_reports
-from index.reports import ReportText
+from index.intake.ingest import ingest_received
+from index.reports.sent import take_reports
+from index.reports.texts import ReportText
 from index.tables import Report, Study
 from tests.conftest import chest_dataset
 

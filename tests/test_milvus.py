@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from index import Catalog, Filters, Gallery, build_generation, rollback
+from index.embedding.removal import remove_embeddings
 from index.engines import LOCAL_ENGINES, Engine, Place, sample_queries
 from index.engines.milvus import MilvusEngine
-from index.removal import remove_embeddings
 from index.tables import Embedding, Study
 from model.errors import ArchiveError
 from service.engines import engines_of

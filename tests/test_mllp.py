@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index import Catalog, open_catalog
-from index.hl7_answers import acknowledge, answer_message
-from index.mllp import Frames, MllpListener, Overlong, Unframed
-from index.report_readers import parse_message
+from index.listeners.hl7_answers import acknowledge, answer_message
+from index.listeners.mllp import Frames, MllpListener, Overlong, Unframed
+from index.reports.readers import parse_message
 from index.tables import Report
 from model.errors import InputError
 from tests.report_samples import NAME, Sample, hl7
@@ -235,7 +235,7 @@ def test_a_database_that_does_not_answer_is_an_error_to_send_again(
         raise sa.exc.OperationalError("INSERT", {}, OSError("disk full, patient P1"))
 
     with monkeypatch.context() as patched:
-        patched.setattr("index.hl7_answers.take_reports", broken)
+        patched.setattr("index.listeners.hl7_answers.take_reports", broken)
         answer = client.tell(hl7(SAMPLE))
     assert answer is not None and answer[0] == "AE" and "Send it again" in answer[2] and "P1" not in answer[2]
     assert rows(catalog) == []

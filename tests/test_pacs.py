@@ -15,10 +15,10 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from index import Catalog, IngestSummary, ReceivedStore
-from index.ingest import ingest
+from index.intake.ingest import ingest
+from index.listeners.storage_scp import IMAGE_CLASSES, StorageScp
 from index.sources.pacs import PacsSource
 from index.sources.pacs_peer import PacsError, PacsNode, PacsPeer
-from index.storage_scp import IMAGE_CLASSES, StorageScp
 from index.tables import Instance
 from model.errors import ArchiveError, InputError
 from tests.conftest import chest_dataset

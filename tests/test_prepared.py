@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, DecoderPool, embed_pending, ingest_folder, pending_counts
-from index.embed import AHEAD
-from index.prepared import prepare_file
-from index.removal import remove_embeddings
+from index.embedding.job import AHEAD
+from index.embedding.prepared import prepare_file
+from index.embedding.removal import remove_embeddings
 from model.encoder import StudyImages
 from model.image import ImageTransform
 from tests.conftest import WriteDicom
@@ -38,13 +38,13 @@ def test_a_file_that_kills_its_decoder_or_hangs_in_it_costs_only_its_study(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     take_in(sqlite_catalog, archive, write_dicom, ["a", "killer", "b", "hanger", "c"])
-    monkeypatch.setattr("index.prepared._prepare_behind", prepare_broken)
-    monkeypatch.setattr("index.prepared.DecoderPool", partial(DecoderPool, seconds=2))
+    monkeypatch.setattr("index.embedding.prepared._prepare_behind", prepare_broken)
+    monkeypatch.setattr("index.embedding.prepared.DecoderPool", partial(DecoderPool, seconds=2))
     summary = embed_pending(sqlite_catalog, encoder, batch_size=5, workers=2)
     assert summary.images == 3
     assert sorted(failures(sqlite_catalog)) == [("1.2.1", "decoder-crashed"), ("1.2.3", "decoder-timeout")]
     # It may have been the machine's fault: the next run tries them again.
-    monkeypatch.setattr("index.prepared._prepare_behind", prepare_file)
+    monkeypatch.setattr("index.embedding.prepared._prepare_behind", prepare_file)
     assert embed_pending(sqlite_catalog, encoder, workers=1).images == 2
     assert failures(sqlite_catalog) == []
 
@@ -119,7 +119,7 @@ def test_reading_runs_ahead_of_the_encoder_and_not_without_end(
                 assert second_batch.wait(WAIT_S)
             assert len(read) <= 2 * (call + AHEAD)
 
-    monkeypatch.setattr("index.prepared.prepare_file", counted)
+    monkeypatch.setattr("index.embedding.prepared.prepare_file", counted)
     assert embed_pending(sqlite_catalog, Encoder(), batch_size=2, workers=0).images == 16
     assert len(read) == 16
 

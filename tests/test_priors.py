@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from index import Catalog, embed_pending, ingest_folder, ingest_manifest, pending_counts, prior_slots, study_slots
 from index.dicom import describe_dicom
-from index.ingest import ingest_received
+from index.intake.ingest import ingest_received
+from index.intake.received import ReceivedStore
 from index.prior_change import change_prior_window, count_prior_changes, read_prior_window
 from index.priors import PriorWindow
-from index.received import ReceivedStore
 from index.tables import Embedding, Study
 from model.errors import InputError
 from tests.conftest import WriteDicom, chest_dataset

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from pydicom.uid import ImplicitVRLittleEndian
 
 from index import Catalog, embed_pending, ingest_folder, pending_counts
-from index.ingest import ingest_received
-from index.received import ReceivedStore
+from index.intake.ingest import ingest_received
+from index.intake.received import ReceivedStore
 from index.tables import Embedding, EmbeddingRemoval, Instance, Study
 from model.errors import ArchiveError
 from tests.conftest import WriteDicom, chest_dataset

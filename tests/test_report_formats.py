@@ -10,11 +10,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from index.report_readers import read_fhir, read_hl7, report_of_dataset
-from index.report_readers.hl7_text import parse_message
-from index.report_readers.markup import without_tags
-from index.report_readers.times import parse_timestamp
-from index.reports import ReportText
+from index.reports.readers import read_fhir, read_hl7, report_of_dataset
+from index.reports.readers.hl7_text import parse_message
+from index.reports.readers.markup import without_tags
+from index.reports.readers.times import parse_timestamp
+from index.reports.texts import ReportText
 from model.errors import InputError
 from tests.report_samples import Sample, bundle, code, content, fhir, fhir_resource, hl7, structured_report
 
@@ -458,7 +458,7 @@ def test_what_is_no_report_resource(data: bytes, slug: str) -> None:
 
 
 def test_the_shipped_example_is_read(shared_data: Path) -> None:
-    from index.report_readers import read_reports
+    from index.reports.readers import read_reports
 
     (report,) = read_reports(shared_data / "dicom" / "SR_basic_text.dcm")
     assert (report.text, report.stage) == ("Enter text", "preliminary")

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from index import Catalog, embed_pending, find_study, ingest_folder, migrate, open_catalog
-from index.ingest import ingest_received
-from index.received import ReceivedStore
-from index.report_listing import listed_reports, report_counts
+from index.intake.ingest import ingest_received
+from index.intake.received import ReceivedStore
+from index.reports.listing import listed_reports, report_counts
 from index.tables import Embedding, Instance, Report
 from service.cli import app
 from tests.conftest import WriteDicom
@@ -124,7 +124,7 @@ def test_a_report_and_the_row_of_its_file_are_one_transaction(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("index.ingest.record_reports", killed)
+        patched.setattr("index.intake.ingest.record_reports", killed)
         with pytest.raises(KeyboardInterrupt):
             ingest_folder(catalog, archive, workers=0)
     assert report_states(catalog) == ([], [])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from index.report_readers import read_reports
-from index.reports import MAX_TEXT, ReportText
+from index.reports.readers import read_reports
+from index.reports.texts import MAX_TEXT, ReportText
 from tests.report_samples import FORMATS, NAME, Sample, bundle, fhir, fhir_resource, hl7, sr
 
 SAMPLE = Sample(study="1.2.3.1")

@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, find_study
-from index.matching import match_all_reports
-from index.report_intake import ReportOutcome, take_reports
-from index.report_readers import read_fhir, read_hl7, report_of_dataset
-from index.report_versions import Standing, Version, compare
-from index.reports import ReportText
+from index.reports.matching import match_all_reports
+from index.reports.readers import read_fhir, read_hl7, report_of_dataset
+from index.reports.sent import ReportOutcome, take_reports
+from index.reports.texts import ReportText
+from index.reports.versions import Standing, Version, compare
 from index.tables import Embedding, EmbeddingRemoval, Patient, Report, Study
 from tests.report_samples import Sample, fhir, hl7, structured_report
 
@@ -328,7 +328,7 @@ def test_nothing_is_kept_of_reports_that_fail_together(archive: Archive, monkeyp
     def broken(*_: object, **__: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("index.report_intake.match_reports", broken)
+    monkeypatch.setattr("index.reports.sent.match_reports", broken)
     with pytest.raises(OSError, match="full"):
         archive.take(by_hl7(FINAL))
     assert archive.rows() == []

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, IngestSummary, embed_pending, find_study, ingest_folder, parse_sections
-from index.report_readers import read_reports
-from index.reports import report_of_row, study_uid_of
+from index.reports.readers import read_reports
+from index.reports.texts import report_of_row, study_uid_of
 from index.tables import Embedding, Instance, Report
 from model.errors import InputError
 from model.report_sections import last_paragraphs
@@ -86,7 +86,7 @@ def test_csv_rows_with_a_text_or_with_sections(tmp_path: Path) -> None:
 
 
 def test_a_findings_column_beside_a_text_is_a_label() -> None:
-    from index.reports import report_of_row
+    from index.reports.texts import report_of_row
 
     report = report_of_row({"study_id": "s", "text": "Opacity in the base.", "findings": "COVID-19"}, "row")
     assert (report.text, report.findings) == ("Opacity in the base.", None)

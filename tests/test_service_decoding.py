@@ -98,7 +98,7 @@ def test_our_messages_are_written_once_whatever_the_root_logger_does(
     configure_logging("info")
     with serve(settings_for(archive_folder)) as client:
         client.get("/livez", headers={"X-Request-ID": "pacs-42"})
-    logging.getLogger("index.embed").debug("too small")
+    logging.getLogger("index.embedding.job").debug("too small")
     logging.getLogger("other").info("not ours")
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if "INFO service.middleware: pacs-42 GET /livez 200" in line]) == 1
@@ -111,7 +111,7 @@ def test_the_log_names_errors_without_their_messages(capsys: pytest.CaptureFixtu
     try:
         int(Film("1.2.9.1", 1).name)  # the message quotes it
     except ValueError:
-        logging.getLogger("index.embed").exception("study row 1 cannot be read")
+        logging.getLogger("index.embedding.job").exception("study row 1 cannot be read")
     written = capsys.readouterr().err
     assert "study row 1" in written
     assert "ValueError" in written

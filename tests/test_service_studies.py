@@ -96,7 +96,7 @@ def test_a_file_that_has_moved_since_it_was_ingested(tmp_path: Path) -> None:
 
 
 def test_a_new_generation_is_searched_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.gallery.POLL_SECONDS", 0)
+    monkeypatch.setattr("index.search.gallery.POLL_SECONDS", 0)
     source = tmp_path / "source"
     source.mkdir()
     settings = settings_for(tmp_path / "data")

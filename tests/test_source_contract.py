@@ -24,13 +24,13 @@ from index import (
     ingest_received,
     pending_counts,
 )
-from index.ingest import ingest
+from index.intake.ingest import ingest
+from index.listeners.storage_scp import StorageScp
 from index.sources.dicomweb import DicomWebSource
 from index.sources.dicomweb_http import Origin
 from index.sources.dicomweb_peer import DicomWebPeer
 from index.sources.pacs import PacsSource
 from index.sources.pacs_peer import PacsNode, PacsPeer
-from index.storage_scp import StorageScp
 from index.tables import Instance, Study
 from tests.conftest import chest_dataset
 from tests.fakes import FakeEncoder
@@ -246,7 +246,7 @@ def test_what_cannot_be_used_is_refused_by_its_reason_and_costs_only_itself(cata
 def test_an_interrupted_run_goes_on_to_the_same_rows(
     catalog: Catalog, door: Door, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.ingest.BATCH", 1)
+    monkeypatch.setattr("index.intake.ingest.BATCH", 1)
     door.put(*three_studies(), chest_dataset(study="1.2.3.4", PixelData=CUT_SHORT))
     calls = 0
 
@@ -257,7 +257,7 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        from index import ingest as module  # type: ignore[attr-defined]  # the module, not its function
+        from index.intake import ingest as module
 
         write = module.record
 
@@ -265,7 +265,7 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(
             interrupt()
             return write(*arguments)
 
-        patched.setattr("index.ingest.record", record)
+        patched.setattr("index.intake.ingest.record", record)
         with pytest.raises(KeyboardInterrupt):
             door.run(catalog)
     door.run(catalog)

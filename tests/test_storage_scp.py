@@ -27,8 +27,8 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification  # type: ignore[attr-defined]
 
 from index import Catalog, IngestSummary, ReceivedStore, ingest_received, open_catalog
-from index.receiving import Arrivals, take_in_arrivals
-from index.storage_scp import StorageScp
+from index.listeners.receiving import Arrivals, take_in_arrivals
+from index.listeners.storage_scp import StorageScp
 from index.tables import Instance, Study
 from model.errors import ArchiveError, InputError
 from tests.conftest import chest_dataset
@@ -322,7 +322,7 @@ def test_what_arrives_is_taken_in_soon_and_the_rest_at_the_end(sqlite_catalog: C
 def test_a_database_that_is_away_costs_only_time(
     sqlite_catalog: Catalog, store: ReceivedStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("index.receiving.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("index.listeners.receiving.RETRY_SECONDS", 0.01)
     store.keep(file_bytes(chest_dataset()))
     arrivals = Arrivals()
     calls: list[int] = []
@@ -333,7 +333,7 @@ def test_a_database_that_is_away_costs_only_time(
             raise sa.exc.OperationalError("SELECT", {}, Exception("gone"))
         return ingest_received(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("index.receiving.ingest_received", failing)
+    monkeypatch.setattr("index.listeners.receiving.ingest_received", failing)
     take_in_arrivals(sqlite_catalog, store, arrivals, lambda summary: arrivals.end(), workers=0)
     assert len(calls) == 3 and store.waiting() == []
     assert "goes on waiting" in caplog.text

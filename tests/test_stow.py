@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 import service.receiving
 from index import Catalog, ReceivedStore, ingest_folder, migrate, open_catalog
-from index.ingest import ingest_received
+from index.intake.ingest import ingest_received
 from index.tables import Instance, Study
 from model.errors import ArchiveError
 from service.app import create_app

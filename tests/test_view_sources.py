@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from index import Catalog, describe_dicom, find_study, ingest_folder, ingest_manifest, study_slots
-from index.reports import study_uid_of
+from index.reports.texts import study_uid_of
 from index.tables import Instance
 from model.simulation import render, simulate_studies
 from tests.conftest import WriteDicom, chest_dataset

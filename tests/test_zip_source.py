@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog, IngestSummary, ReceivedStore, ZipSource, find_study
-from index.ingest import ingest
-from index.preview import DraftStore, preview
+from index.intake.ingest import ingest
+from index.intake.preview import DraftStore, preview
 from index.tables import Instance
 from model.errors import ArchiveError, InputError
 from tests.conftest import chest_dataset

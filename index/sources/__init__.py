@@ -1,6 +1,6 @@
 """Where studies come from, behind one small protocol: folders, zip files, manifests; each in a file of its own.
 
-``source_of`` chooses by what lies at a path. ``index.ingest.ingest`` takes any of them in.
+``source_of`` chooses by what lies at a path. ``index.intake.ingest.ingest`` takes any of them in.
 """
 
 from .choose import source_of

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from ..batches import batched
 from ..catalog import Catalog
-from ..received import ReceivedStore
-from ..record import path_key
+from ..intake.received import ReceivedStore
+from ..intake.record import path_key
 from ..tables import REFUSED, Instance
 
 __all__ = ["forget_failures", "known_uids"]

@@ -5,7 +5,7 @@ from zipfile import is_zipfile
 
 from model.errors import InputError
 
-from ..received import ReceivedStore
+from ..intake.received import ReceivedStore
 from .folder import FolderSource
 from .manifest import ManifestSource
 from .protocol import StudySource

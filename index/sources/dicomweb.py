@@ -12,10 +12,10 @@ from model.errors import InputError
 
 from ..catalog import Catalog
 from ..dicom import MODALITIES, Refusal
-from ..examine import Source
+from ..intake.examine import Source
+from ..intake.received import ReceivedStore
 from ..progress import Progress
-from ..received import ReceivedStore
-from ..reports import ReportText
+from ..reports.texts import ReportText
 from .archived import forget_failures, known_uids
 from .dicomweb_http import FAILURES, FetchFailed, PeerError
 from .dicomweb_peer import DicomWebPeer, FoundInstance, FoundStudy

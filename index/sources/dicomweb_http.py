@@ -20,7 +20,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from model.errors import ArchiveError
 
-from ..examine import MAX_FILE_BYTES
+from ..intake.examine import MAX_FILE_BYTES
 
 __all__ = [
     "FAILURES",

@@ -14,9 +14,9 @@ from pydicom.filereader import read_file_meta_info
 from model.errors import ArchiveError, InputError
 
 from ..dicom import parse_date
-from ..examine import MAX_FILE_BYTES
+from ..intake.examine import MAX_FILE_BYTES
+from ..intake.received import ReceivedStore
 from ..multipart import media_type, read_parts
-from ..received import ReceivedStore
 from .dicomweb_http import TIMEOUT, FetchFailed, Origin, PeerError, Retry, open_session, pieces, raise_for_status
 
 __all__ = ["DicomWebPeer", "FoundInstance", "FoundStudy"]

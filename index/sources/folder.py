@@ -8,8 +8,8 @@ from pathlib import Path
 from model.errors import InputError
 
 from ..dicom import Refusal
-from ..examine import Source
-from ..reports import ReportText, read_text
+from ..intake.examine import Source
+from ..reports.texts import ReportText, read_text
 
 __all__ = ["FolderSource"]
 

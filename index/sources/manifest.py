@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from ..dicom import InstanceFacts, Refusal, is_oblique, parse_age, parse_date, parse_sex, parse_view
-from ..examine import Source
-from ..reports import ReportText, derived_uid, is_uid, read_table, report_of_row, study_uid_of
+from ..intake.examine import Source
+from ..reports.texts import ReportText, derived_uid, is_uid, read_table, report_of_row, study_uid_of
 from ..slots import UNKNOWN
 
 __all__ = ["ManifestSource"]

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..examine import Source
-from ..reports import ReportText
+from ..intake.examine import Source
+from ..reports.texts import ReportText
 
 __all__ = ["NoStudies"]
 

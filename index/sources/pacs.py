@@ -12,10 +12,10 @@ from model.errors import InputError
 from ..batches import batched
 from ..catalog import Catalog
 from ..dicom import MODALITIES, Refusal
-from ..examine import Source
+from ..intake.examine import Source
+from ..intake.received import ReceivedStore
 from ..progress import Progress
-from ..received import ReceivedStore
-from ..reports import ReportText
+from ..reports.texts import ReportText
 from .archived import forget_failures, known_uids
 from .pacs_peer import FAILURES, FoundSeries, FoundStudy, PacsError, PacsFailure, PacsPeer, TooMany
 

@@ -24,7 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made when th
 from model.errors import ArchiveError
 
 from ..dicom import image_syntaxes
-from ..storage_scp import IMAGE_CLASSES, REPORT_CLASSES, REPORT_SYNTAXES, ae_title_of
+from ..listeners.storage_scp import IMAGE_CLASSES, REPORT_CLASSES, REPORT_SYNTAXES, ae_title_of
 
 __all__ = ["FIND", "GET", "MOVE", "PacsAssociation", "PacsError", "PacsNode", "answers_of"]
 

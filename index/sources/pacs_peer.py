@@ -19,9 +19,9 @@ from pynetdicom.association import Association
 
 from model.errors import ArchiveError
 
-from ..received import ReceivedStore
-from ..reports import is_uid
-from ..storage_scp import keep_sent
+from ..intake.received import ReceivedStore
+from ..listeners.storage_scp import keep_sent
+from ..reports.texts import is_uid
 from .pacs_association import FIND, GET, MOVE, PacsAssociation, PacsError, PacsNode, answers_of
 
 __all__ = ["FAILURES", "FoundSeries", "FoundStudy", "PacsError", "PacsFailure", "PacsNode", "PacsPeer", "TooMany"]

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from ..examine import Source
-from ..received import ReceivedStore
-from ..reports import ReportText
+from ..intake.examine import Source
+from ..intake.received import ReceivedStore
+from ..reports.texts import ReportText
 
 __all__ = ["StudySource"]
 
 
 class StudySource(Protocol):
-    """A source, read once by ``index.ingest.ingest``: first ``files`` to its end, then ``reports``.
+    """A source, read once by ``index.intake.ingest.ingest``: first ``files`` to its end, then ``reports``.
 
     Two kinds. A source whose files lie where they will stay (a folder) has no ``store`` and yields their paths. One
     that fetches or unpacks (a server, a zip file) keeps every object in its ``store`` and yields

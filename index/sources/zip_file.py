@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 from ..dicom import Refusal
-from ..examine import Source
-from ..received import ReceivedStore
-from ..reports import MAX_TEXT, ReportText, read_text
+from ..intake.examine import Source
+from ..intake.received import ReceivedStore
+from ..reports.texts import MAX_TEXT, ReportText, read_text
 from .zip_members import Member, members_of
 
 __all__ = ["ZipSource"]

@@ -17,7 +17,7 @@ from typing import IO, BinaryIO, Final, cast
 from model.errors import InputError
 
 from ..dicom import Refusal
-from ..examine import MAX_FILE_BYTES
+from ..intake.examine import MAX_FILE_BYTES
 
 __all__ = ["Member", "members_of"]
 

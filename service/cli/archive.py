@@ -42,7 +42,7 @@ def ingest(
     Files stay where they are and are read there again; of zip files the archive keeps its own copies.
     """
     from index import ReceivedStore, migrate, open_catalog, source_of
-    from index.ingest import ingest as take_in
+    from index.intake.ingest import ingest as take_in
     from index.sources import NoStudies
 
     if not sources and reports is None:

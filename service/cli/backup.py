@@ -27,7 +27,7 @@ def backup(
     sensitive as the archive, and only its owner can read it.
     """
     from index import open_catalog
-    from index.backup import back_up
+    from index.keeping.backup import back_up
 
     settings = archive_settings()
     with closing(open_catalog(settings.catalog_url)) as catalog, progress_bar("backing up") as progress:
@@ -41,7 +41,7 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that `alta db back
 
     Stop the service and every job first. Patients who were forgotten stay so.
     """
-    from index.backup import restore_backup
+    from index.keeping.backup import restore_backup
 
     settings = archive_settings()
     with progress_bar("restoring") as progress:
@@ -62,7 +62,7 @@ def copy(
     from sqlalchemy.exc import ArgumentError
 
     from index import open_catalog
-    from index.backup import copy_catalog
+    from index.keeping.backup import copy_catalog
 
     try:
         shown = make_url(to).render_as_string(hide_password=True)
@@ -81,7 +81,7 @@ def backups(
 ) -> None:
     """The backups that forgetting a patient has to reach."""
     from index import open_catalog
-    from index.backup import drop_backup, list_backups
+    from index.keeping.backup import drop_backup, list_backups
 
     with closing(open_catalog(archive_settings().catalog_url)) as catalog:
         if gone is not None and not drop_backup(catalog, gone):

@@ -30,8 +30,8 @@ def dicom(
     A sender hears "success" when the object is safe on the disk. SIGTERM ends open associations and takes in the rest.
     """
     from index import IngestSummary, ReceivedStore, migrate, open_catalog
-    from index.receiving import Arrivals, take_in_arrivals
-    from index.storage_scp import StorageScp
+    from index.listeners.receiving import Arrivals, take_in_arrivals
+    from index.listeners.storage_scp import StorageScp
 
     if not allow and not allow_any:
         message = "Say who may send: --allow AET, once for each sender, or --allow-any."

@@ -37,8 +37,8 @@ def dicomweb(
     """Fetch studies by their date, with their structured reports. Kill it at any time; it fetches what is missing."""
     from index import migrate, open_catalog
     from index.dicom import MODALITIES
-    from index.ingest import ingest, ingest_received
-    from index.received import ReceivedStore
+    from index.intake.ingest import ingest, ingest_received
+    from index.intake.received import ReceivedStore
     from index.sources.dicomweb import DicomWebSource
     from index.sources.dicomweb_http import FAILURES
     from index.sources.dicomweb_peer import DicomWebPeer

@@ -16,7 +16,7 @@ from .doors import receive
 from .settings import archive_settings, shown_database
 
 if TYPE_CHECKING:
-    from index.mllp import MllpListener  # not when the program starts: --help is instant
+    from index.listeners.mllp import MllpListener  # not when the program starts: --help is instant
 
 __all__ = ["hl7"]
 
@@ -35,8 +35,8 @@ def hl7(
     MLLP has no encryption and no passwords: listen on other than 127.0.0.1 only inside a trusted network.
     """
     from index import migrate, open_catalog
-    from index.hl7_answers import acknowledge, answer_message
-    from index.mllp import MllpListener
+    from index.listeners.hl7_answers import acknowledge, answer_message
+    from index.listeners.mllp import MllpListener
 
     if not allow and not _is_loopback(host):
         raise InputError(f"Say who may send to {host}: --allow ADDRESS, once for each sender.", "no-senders")

@@ -49,10 +49,10 @@ def pacs(
     """Fetch studies by their date, with their structured reports. Kill it at any time; it fetches what is missing."""
     from index import ReceivedStore, migrate, open_catalog
     from index.dicom import MODALITIES
-    from index.ingest import ingest
+    from index.intake.ingest import ingest
+    from index.listeners.storage_scp import StorageScp
     from index.sources.pacs import PacsSource
     from index.sources.pacs_peer import FAILURES, PacsNode, PacsPeer
-    from index.storage_scp import StorageScp
 
     if not get and _is_loopback(listen_host) and not _is_loopback(host):
         message = f"{host} cannot send to {listen_host}. Say --listen-host 0.0.0.0, or fetch with --get."
@@ -63,7 +63,7 @@ def pacs(
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     peer = PacsPeer(PacsNode(host, port, called_aet, aet), store, use_get=get)
     scp = StorageScp(store, ae_title=aet, allowed=sender or [called_aet], kept=peer.received)
-    logging.getLogger("index.storage_scp").setLevel(logging.WARNING)
+    logging.getLogger("index.listeners.storage_scp").setLevel(logging.WARNING)
     try:
         if not get and not dry_run:
             scp.start(listen_host, listen_port)

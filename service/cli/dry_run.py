@@ -24,7 +24,7 @@ SHOWN = 50
 def preview_sources(sources: Sequence[Path], reports: Path | None) -> None:
     """Nothing is written, not even an empty database where there is none yet."""
     from index import ReceivedStore, source_of
-    from index.preview import DraftStore, preview
+    from index.intake.preview import DraftStore, preview
     from index.sources import NoStudies
 
     settings = Settings()

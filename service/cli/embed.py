@@ -56,7 +56,7 @@ def embed(
             f" searches do not see what {ours} embeds.[/yellow]"
         )
     if watch:
-        from index.embed_watch import embed_as_it_comes
+        from index.embedding.watch import embed_as_it_comes
 
         with _until_told() as stop:
             console.print("Embedding what arrives. Ctrl-C or SIGTERM ends it.")
@@ -78,7 +78,7 @@ def embed(
 
 
 def _on_cluster(address: str, batch_size: int, workers: int | None, retry_failed: bool) -> None:
-    from index.embed_ray import embed_on_ray
+    from index.embedding.ray_job import embed_on_ray
     from model.alta_encoder import load_encoder
     from model.checkpoint import read_fingerprint
 

@@ -14,8 +14,8 @@ from .console import console, progress_bar, staged_progress
 from .settings import archive_settings, shown_database
 
 if TYPE_CHECKING:
-    from index.forget import Forgotten
-    from index.forgotten import NamedPatient
+    from index.keeping.forget import Forgotten
+    from index.keeping.forgotten import NamedPatient
 
 __all__ = ["forget", "priors", "remember"]
 
@@ -39,8 +39,8 @@ def forget(
     folders that belong to others are listed, not touched. Exit code 1 if anything is left.
     """
     from index import open_catalog
-    from index.forget import forget_patient, preview_forget
-    from index.received import ReceivedStore
+    from index.intake.received import ReceivedStore
+    from index.keeping.forget import forget_patient, preview_forget
 
     from ..engines import engines_of
 
@@ -74,7 +74,7 @@ def forget(
 def remember(patient: PatientId, issuer: Issuer = None) -> None:
     """Let a patient in again who was forgotten; named as then. The next ingest takes in what was refused."""
     from index import open_catalog
-    from index.forgotten import remember_patient
+    from index.keeping.forgotten import remember_patient
 
     with closing(open_catalog(archive_settings().catalog_url)) as catalog:
         known = remember_patient(catalog, _named(patient, issuer))
@@ -121,7 +121,7 @@ def _days(within: int | None) -> str:
 
 
 def _named(patient: str, issuer: str | None) -> "NamedPatient":
-    from index.forgotten import NamedPatient
+    from index.keeping.forgotten import NamedPatient
 
     if not patient.strip():
         raise InputError("Expected a Patient ID, found none.", "unknown-patient")

@@ -28,7 +28,7 @@ def reports(
 ) -> None:
     """Reports by status, and those without a study: waiting, refused or withdrawn, each with its reason."""
     from index import open_catalog
-    from index.report_listing import listed_reports, report_counts
+    from index.reports.listing import listed_reports, report_counts
 
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)

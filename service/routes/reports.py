@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request, Response
 
 from index.multipart import media_type
-from index.report_intake import take_reports
-from index.report_readers import reports_of_resource
+from index.reports.readers import reports_of_resource
+from index.reports.sent import take_reports
 from model.errors import InputError
 
 from ..deps import Receiving, ResourcesDep

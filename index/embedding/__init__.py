@@ -1,0 +1,1 @@
+"""The embedding job: what is missing, read ahead, encoded, written behind."""

@@ -1,0 +1,1 @@
+"""Generations of the index: built beside, checked, switched, gone back to, removed."""

@@ -1,0 +1,1 @@
+"""From a file to a row: examined, judged, recorded, with what was received waiting in a store."""

@@ -1,0 +1,1 @@
+"""Keeping and giving up: backups, moving, forgetting a patient."""

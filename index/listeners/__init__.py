@@ -1,0 +1,1 @@
+"""What others send to: C-STORE and MLLP."""

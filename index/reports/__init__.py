@@ -1,0 +1,1 @@
+"""Reports: read, versioned, matched to their studies."""

@@ -1,0 +1,1 @@
+"""Search over the live generation and what came since."""

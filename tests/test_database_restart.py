@@ -142,7 +142,7 @@ def test_a_reader_says_that_the_database_is_away_and_goes_on_by_itself(
     query = np.ones(encoder.dimension)
     before = gallery.search("image", query, 3)
     server.stop()
-    for act in (gallery.refresh, lambda: gallery.search("image", query, 3)):
+    for act in (lambda: gallery.refresh(now=True), lambda: gallery.search("image", query, 3)):
         with pytest.raises(ArchiveError) as caught:
             act()
         assert caught.value.slug == "database-unavailable"

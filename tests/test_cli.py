@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service import cli
-from service.cli.console import console
+from tests.command_line import typed
 from tests.tiny import write_tiny_checkpoint
 
 Alta = Callable[..., tuple[int, str, str]]
@@ -57,19 +56,9 @@ def alta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("ALTA_MODEL_PATH", str(tmp_path / "encoders"))
     monkeypatch.delenv("ALTA_DATABASE_URL", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(console, "width", 300)
-    monkeypatch.setattr(console, "stderr", False)
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["alta", *map(str, arguments)])
-        monkeypatch.setattr(console, "stderr", False)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return typed(monkeypatch, capsys, *arguments)
 
     return run
 

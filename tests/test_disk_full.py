@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +21,7 @@ from index.intake.received import ReceivedStore
 from index.tables import Embedding, Generation, Instance, Study
 from model.checkpoint import read_fingerprint
 from model.errors import ArchiveError
-from service import cli
-from service.cli.console import console
+from tests.command_line import typed
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
 from tests.tiny import write_tiny_checkpoint
@@ -78,7 +76,6 @@ def alta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """``alta("index", "build")`` gives exit code and standard error."""
     monkeypatch.setenv("ALTA_MODEL_PATH", str(tmp_path / "encoders"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(console, "width", 500)
     opened: list[Catalog] = []
 
     def opening(url: str) -> Catalog:
@@ -88,16 +85,10 @@ def alta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr("index.open_catalog", opening)
 
     def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["alta", *map(str, arguments)])
-        monkeypatch.setattr(console, "stderr", False)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
+        code, _, err = typed(monkeypatch, capsys, *arguments)
         for catalog in opened:  # the end of a process does that
             catalog.close()
-        return code, capsys.readouterr().err
+        return code, err
 
     return run
 

@@ -1,14 +1,12 @@
 """``alta ingest``, ``alta receive dicom`` and ``alta pull pacs`` as one types them."""
 
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from service import cli
-from service.cli.console import console
+from tests.command_line import typed
 from tests.conftest import WriteDicom, chest_dataset
 from tests.peers import Orthanc, file_bytes, free_port
 
@@ -20,18 +18,10 @@ def alta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("ALTA_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("ALTA_MIN_FREE_MB", "0")
     monkeypatch.delenv("ALTA_DATABASE_URL", raising=False)
-    monkeypatch.setattr(console, "width", 300)
 
     def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["alta", *map(str, arguments)])
-        monkeypatch.setattr(console, "stderr", False)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        shown = capsys.readouterr()
-        return code, shown.out + shown.err
+        code, out, err = typed(monkeypatch, capsys, *arguments)
+        return code, out + err
 
     return run
 

@@ -3,49 +3,31 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
-from pathlib import Path
+from datetime import date
 from typing import Final
-
-from model.errors import InputError
 
 from ..catalog import Catalog
 from ..dicom import MODALITIES, Refusal
 from ..intake.examine import Source
 from ..intake.received import ReceivedStore
 from ..progress import Progress
-from ..reports.texts import ReportText
-from .archived import forget_failures, known_uids
+from .archived import known_uids
+from .by_date import REPORT_MODALITY, ByDate, Plan
 from .dicomweb_http import FAILURES, FetchFailed, PeerError
-from .dicomweb_peer import DicomWebPeer, FoundInstance, FoundStudy
+from .dicomweb_peer import DicomWebPeer, FoundInstance
 
-__all__ = ["DicomWebSource", "Plan"]
+__all__ = ["DicomWebSource"]
 
 logger = logging.getLogger(__name__)
 
-REPORT_MODALITY: Final = "SR"  # structured reports come along with the images they are about
 PATIENCE: Final = 10  # failures of the connection, one after the other, before the server counts as gone
 CONNECTION: Final = ("server-busy", "server-error", "timeout", "connection-lost")
 
 
-@dataclass
-class Plan:
-    """What a pull would do. missing: instances that it would fetch."""
+class DicomWebSource(ByDate):
+    """The studies of a span of days of a DICOMweb server. ``files`` raises PeerError; ArchiveError: storage-full."""
 
-    studies: int = 0
-    instances: int = 0
-    missing: int = 0
-    failed: int = 0
-
-
-class DicomWebSource:
-    """The studies of a span of days that hold an image of some modality, their images and structured reports.
-
-    Instances that the archive has, or refused when it had them, are not fetched ``again``. What cannot be fetched is
-    a refused file named ``dicomweb:NAME/studies/...`` until a later run can fetch it. ``days``: called with the days
-    done and all of them. ``files`` raises InputError: bad-dates; PeerError; ArchiveError: storage-full.
-    """
+    failures = FAILURES
 
     def __init__(
         self,
@@ -59,21 +41,19 @@ class DicomWebSource:
         again: bool = False,
         days: Progress | None = None,
     ) -> None:
-        if first > last:
-            raise InputError(f"Expected a first day before the last, found {first} to {last}.", "bad-dates")
-        self.name = f"dicomweb:{peer.origin.name}"
-        self.store: ReceivedStore | None = store
-        self._store = store
-        self._catalog = catalog
+        super().__init__(
+            f"dicomweb:{peer.origin.name}",
+            peer,
+            catalog,
+            store,
+            first,
+            last,
+            modalities=modalities,
+            again=again,
+            days=days,
+        )
         self._peer = peer
-        self._first = first
-        self._days = (last - first).days + 1
-        self._modalities = frozenset(modality.upper() for modality in modalities)
-        self._again = again
-        self._progress = days
-        self._known = 0
         self._failures: Counter[str] = Counter()  # in a row, of searches and of retrievals
-        self._mended: list[Path] = []
 
     def files(self) -> Iterator[Source]:
         for found in self._found():
@@ -86,12 +66,6 @@ class DicomWebSource:
                 yield self._fetch(instance)
             self._forget_failures()
         self._forget_failures()
-
-    def reports(self) -> Iterator[ReportText]:
-        return iter(())
-
-    def known(self) -> int:
-        return self._known
 
     def plan(self) -> Plan:
         """What ``files`` would fetch. Fetches and records nothing."""
@@ -108,11 +82,10 @@ class DicomWebSource:
 
     def _found(self) -> Iterator[list[FoundInstance] | Source]:
         """The wanted instances of each wanted study, and what could not be searched."""
-        for number in range(self._days):
-            day = self._first + timedelta(number)
+        for day in self._each_day():
             place = f"studies?StudyDate={day:%Y%m%d}"
             try:
-                studies = [study for study in self._peer.studies(day) if self._wants(study)]
+                studies = [study for study in self._peer.studies(day) if self._wants(study.modalities)]
                 self._failures["search"] = 0
                 self._mended.append(self._place(place))
                 yield from self._unusable(place)
@@ -122,7 +95,7 @@ class DicomWebSource:
             for study in studies:
                 place = f"studies/{study.uid}/instances"
                 try:
-                    instances = [item for item in self._peer.instances(study) if self._takes(item)]
+                    instances = [item for item in self._peer.instances(study) if self._takes(item.modality)]
                     self._failures["search"] = 0
                     self._mended.append(self._place(place))
                     yield from self._unusable(place)
@@ -131,15 +104,6 @@ class DicomWebSource:
                     continue
                 if any(instance.modality != REPORT_MODALITY for instance in instances):
                     yield instances
-            if self._progress:
-                self._progress(number + 1, self._days)
-
-    def _wants(self, study: FoundStudy) -> bool:
-        # Not asked of the server: ModalitiesInStudy is no key that every server knows (PS3.18 table 10.6.1-5).
-        return study.modalities is None or not self._modalities.isdisjoint(study.modalities)
-
-    def _takes(self, instance: FoundInstance) -> bool:
-        return instance.modality in (None, REPORT_MODALITY) or instance.modality in self._modalities
 
     def _split(self, instances: list[FoundInstance]) -> tuple[list[FoundInstance], int]:
         """Those to be fetched, and how many others there are."""
@@ -167,17 +131,3 @@ class DicomWebSource:
                 " Run it again when the server is well."
             )
         return Source(self._place(place), refusal=Refusal(error.slug, error.message))
-
-    def _unusable(self, place: str) -> Iterator[Source]:
-        count, self._peer.unusable = self._peer.unusable, 0
-        if count:
-            message = f"{count} results have no valid UID (PS3.5 9.1) to ask for them by."
-            yield Source(self._place(f"{place}#unusable"), refusal=Refusal("bad-answer", message))
-
-    def _place(self, place: str) -> Path:
-        return Path(f"{self.name}/{place}")
-
-    def _forget_failures(self) -> None:
-        """What failed in an earlier run and is here now needs no row of its own any more."""
-        places, self._mended = self._mended, []
-        forget_failures(self._catalog, places, FAILURES)

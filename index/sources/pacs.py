@@ -3,11 +3,9 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Final
-
-from model.errors import InputError
 
 from ..batches import batched
 from ..catalog import Catalog
@@ -15,28 +13,17 @@ from ..dicom import MODALITIES, Refusal
 from ..intake.examine import Source
 from ..intake.received import ReceivedStore
 from ..progress import Progress
-from ..reports.texts import ReportText
-from .archived import forget_failures, known_uids
+from .archived import known_uids
+from .by_date import REPORT_MODALITY, ByDate, Plan
 from .pacs_peer import FAILURES, FoundSeries, FoundStudy, PacsError, PacsFailure, PacsPeer, TooMany
 
-__all__ = ["PacsPlan", "PacsSource"]
+__all__ = ["PacsSource"]
 
 logger = logging.getLogger(__name__)
 
-REPORT_MODALITY: Final = "SR"  # structured reports come along with the images they are about
 UIDS_A_REQUEST: Final = 100
 PATIENCE: Final = 10  # retrievals that the PACS answers with a failure, one after the other, before the run ends
 SMALLEST_MINUTES: Final = 1
-
-
-@dataclass
-class PacsPlan:
-    """What a pull would do. missing: instances that it would fetch."""
-
-    studies: int = 0
-    instances: int = 0
-    missing: int = 0
-    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,13 +36,10 @@ class _Wanted:
     whole: bool
 
 
-class PacsSource:
-    """The studies of a span of days that hold an image of some modality, their images and structured reports.
+class PacsSource(ByDate):
+    """The studies of a span of days of a PACS. ``files`` raises PacsError; ArchiveError: storage-full."""
 
-    Instances that the archive has, or refused when it had them, are not fetched ``again``. What cannot be fetched is
-    a refused file named ``pacs:AET/studies/...`` until a later run can fetch it. ``days``: called with the days done
-    and all of them. ``files`` raises PacsError; ArchiveError: storage-full. Raises InputError: bad-dates.
-    """
+    failures = FAILURES
 
     def __init__(
         self,
@@ -69,21 +53,19 @@ class PacsSource:
         again: bool = False,
         days: Progress | None = None,
     ) -> None:
-        if first > last:
-            raise InputError(f"Expected a first day before the last, found {first} to {last}.", "bad-dates")
-        self.name = f"pacs:{peer.node.called_aet}"
-        self.store: ReceivedStore | None = store
-        self._store = store
-        self._catalog = catalog
+        super().__init__(
+            f"pacs:{peer.node.called_aet}",
+            peer,
+            catalog,
+            store,
+            first,
+            last,
+            modalities=modalities,
+            again=again,
+            days=days,
+        )
         self._peer = peer
-        self._first = first
-        self._days = (last - first).days + 1
-        self._modalities = frozenset(modality.upper() for modality in modalities)
-        self._again = again
-        self._progress = days
-        self._known = 0
         self._failures = 0  # in a row
-        self._mended: list[Path] = []
 
     def files(self) -> Iterator[Source]:
         for found in self._found():
@@ -96,15 +78,9 @@ class PacsSource:
             self._forget_failures()
         self._forget_failures()
 
-    def reports(self) -> Iterator[ReportText]:
-        return iter(())
-
-    def known(self) -> int:
-        return self._known
-
-    def plan(self) -> PacsPlan:
+    def plan(self) -> Plan:
         """What ``files`` would fetch. Fetches and records nothing."""
-        plan = PacsPlan()
+        plan = Plan()
         for found in self._found():
             if isinstance(found, Source):
                 plan.failed += 1
@@ -116,8 +92,7 @@ class PacsSource:
 
     def _found(self) -> Iterator[list[_Wanted] | Source]:
         """The wanted series of each wanted study, and what could not be searched."""
-        for number in range(self._days):
-            day = self._first + timedelta(number)
+        for day in self._each_day():
             place = f"studies?StudyDate={day:%Y%m%d}"
             studies: dict[str, FoundStudy] = {}
             try:
@@ -131,10 +106,8 @@ class PacsSource:
                 yield self._failed(place, error)
             yield from self._unusable(place)
             for study in studies.values():
-                if study.modalities is None or not self._modalities.isdisjoint(study.modalities):
+                if self._wants(study.modalities):
                     yield from self._of_study(study)
-            if self._progress:
-                self._progress(number + 1, self._days)
 
     def _search(self, day: date, studies: dict[str, FoundStudy], start: int = 0, end: int = 24 * 60) -> bool:
         """Fill ``studies`` with those of some minutes of a day, in halves where the PACS has a limit of results.
@@ -158,7 +131,7 @@ class PacsSource:
         place = f"studies/{study.uid}"
         wanted: list[_Wanted] = []
         try:
-            found = [series for series in self._peer.series(study.uid) if self._takes(series)]
+            found = [series for series in self._peer.series(study.uid) if self._takes(series.modality)]
             if all(series.modality == REPORT_MODALITY for series in found):
                 return
             for series in found:
@@ -169,9 +142,6 @@ class PacsSource:
         yield from self._unusable(place)
         self._mended.append(self._place(place))
         yield wanted
-
-    def _takes(self, series: FoundSeries) -> bool:
-        return series.modality in (None, REPORT_MODALITY) or series.modality in self._modalities
 
     def _missing(self, series: FoundSeries, uids: list[str]) -> _Wanted:
         known = set() if self._again else known_uids(self._catalog, self._store, uids)
@@ -213,20 +183,6 @@ class PacsSource:
     def _failed(self, place: str, error: PacsFailure) -> Source:
         logger.warning("%s/%s: %s", self.name, place, error.message)
         return Source(self._place(place), refusal=Refusal(error.slug, error.message))
-
-    def _unusable(self, place: str) -> Iterator[Source]:
-        count, self._peer.unusable = self._peer.unusable, 0
-        if count:
-            message = f"{count} results have no valid UID (PS3.5 9.1) to ask for them by."
-            yield Source(self._place(f"{place}#unusable"), refusal=Refusal("bad-answer", message))
-
-    def _place(self, place: str) -> Path:
-        return Path(f"{self.name}/{place}")
-
-    def _forget_failures(self) -> None:
-        """What failed in an earlier run and is here now needs no row of its own any more."""
-        places, self._mended = self._mended, []
-        forget_failures(self._catalog, places, FAILURES)
 
 
 def _clock(minutes: int) -> str:

@@ -92,6 +92,7 @@ def members_of(path: Path, wanted: Callable[[str], bool], count: Callable[[int],
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error):
+        # A table of contents that is broken, asks for a newer unzip (Python's NotImplementedError), or is not there.
         yield from _from_the_start(path, wanted, count)
         return
     except OSError as error:

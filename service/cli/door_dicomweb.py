@@ -8,17 +8,15 @@ import typer
 from model.errors import InputError
 
 from ..settings import Settings
-from .console import console, staged_progress
+from .console import console
 from .doors import pull
+from .pulling import DAY, fetch_by_date
 from .settings import archive_settings, shown_database
-from .summary import show_summary
 
 if TYPE_CHECKING:
     from index.sources.dicomweb_http import Origin
 
 __all__ = ["dicomweb"]
-
-DAY = ["%Y-%m-%d", "%Y%m%d"]
 
 
 @pull.command("dicomweb")
@@ -37,10 +35,9 @@ def dicomweb(
     """Fetch studies by their date, with their structured reports. Kill it at any time; it fetches what is missing."""
     from index import migrate, open_catalog
     from index.dicom import MODALITIES
-    from index.intake.ingest import ingest, ingest_received
+    from index.intake.ingest import ingest_received
     from index.intake.received import ReceivedStore
     from index.sources.dicomweb import DicomWebSource
-    from index.sources.dicomweb_http import FAILURES
     from index.sources.dicomweb_peer import DicomWebPeer
 
     settings = archive_settings()
@@ -49,13 +46,13 @@ def dicomweb(
     catalog = open_catalog(settings.catalog_url)
     peer = DicomWebPeer(chosen)
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
-    failed = 0
     try:
         if not dry_run and store.waiting():  # else what a killed run had fetched would be fetched once more
             left = ingest_received(catalog, store)
             console.print(f"Taken in first, kept by an earlier run: {left.accepted + left.updated} files.")
-        with staged_progress() as report:
-            source = DicomWebSource(
+        fetch_by_date(
+            catalog,
+            lambda days: DicomWebSource(
                 catalog,
                 peer,
                 store,
@@ -63,27 +60,15 @@ def dicomweb(
                 last.date(),
                 modalities=modality or MODALITIES,
                 again=again,
-                days=lambda done, total: report("days", done, total),
-            )
-            if not dry_run:
-                summary = ingest(catalog, source, progress=lambda done, total: report("files", done, total))
-            else:
-                plan = source.plan()
-        if dry_run:
-            console.print(
-                f"{chosen.name} has {plan.studies} such studies with {plan.instances} instances;"
-                f" {plan.missing} would be fetched."
-            )
-            failed = plan.failed
-        else:
-            show_summary(summary, f"{chosen.name} -> {shown_database(settings)}")
-            failed = sum(count for reason, count in summary.refused.items() if reason in FAILURES)
+                days=days,
+            ),
+            peer=chosen.name,
+            database=shown_database(settings),
+            dry_run=dry_run,
+        )
     finally:
         peer.close()
         catalog.close()
-    if failed:
-        console.print(f"[yellow]{failed} searches or files could not be had.[/yellow] Run it again to fetch these.")
-        raise typer.Exit(1)
 
 
 def _configured(settings: Settings, wanted: str) -> "Origin":

@@ -10,14 +10,11 @@ import typer
 
 from model.errors import InputError
 
-from .console import console, staged_progress
 from .doors import pull
+from .pulling import DAY, fetch_by_date
 from .settings import archive_settings, shown_database
-from .summary import show_summary
 
 __all__ = ["pacs"]
-
-DAY = ["%Y-%m-%d", "%Y%m%d"]
 
 
 @pull.command("pacs")
@@ -49,10 +46,9 @@ def pacs(
     """Fetch studies by their date, with their structured reports. Kill it at any time; it fetches what is missing."""
     from index import ReceivedStore, migrate, open_catalog
     from index.dicom import MODALITIES
-    from index.intake.ingest import ingest
     from index.listeners.storage_scp import StorageScp
     from index.sources.pacs import PacsSource
-    from index.sources.pacs_peer import FAILURES, PacsNode, PacsPeer
+    from index.sources.pacs_peer import PacsNode, PacsPeer
 
     if not get and _is_loopback(listen_host) and not _is_loopback(host):
         message = f"{host} cannot send to {listen_host}. Say --listen-host 0.0.0.0, or fetch with --get."
@@ -67,8 +63,9 @@ def pacs(
     try:
         if not get and not dry_run:
             scp.start(listen_host, listen_port)
-        with staged_progress() as report:
-            source = PacsSource(
+        fetch_by_date(
+            catalog,
+            lambda days: PacsSource(
                 catalog,
                 peer,
                 store,
@@ -76,28 +73,16 @@ def pacs(
                 last.date(),
                 modalities=modality or MODALITIES,
                 again=again,
-                days=lambda done, total: report("days", done, total),
-            )
-            if not dry_run:
-                summary = ingest(catalog, source, progress=lambda done, total: report("files", done, total))
-            else:
-                plan = source.plan()
-        if dry_run:
-            console.print(
-                f"{called_aet} has {plan.studies} such studies with {plan.instances} instances;"
-                f" {plan.missing} would be fetched."
-            )
-            failed = plan.failed
-        else:
-            show_summary(summary, f"{called_aet} -> {shown_database(settings)}")
-            failed = sum(count for reason, count in summary.refused.items() if reason in FAILURES)
+                days=days,
+            ),
+            peer=called_aet,
+            database=shown_database(settings),
+            dry_run=dry_run,
+        )
     finally:
         peer.close()
         scp.stop(patience=5)
         catalog.close()
-    if failed:
-        console.print(f"[yellow]{failed} searches or files could not be had.[/yellow] Run it again to fetch these.")
-        raise typer.Exit(1)
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,6 +7,7 @@ import pytest
 
 from service import cli
 from service.cli.console import console
+from service.logs import LOGGERS
 
 
 def typed(
@@ -15,12 +16,18 @@ def typed(
     """Exit code, standard output and standard error of ``alta`` with these arguments, in lines of 300 characters."""
     monkeypatch.setattr(console, "width", 300)
     monkeypatch.setattr(console, "stderr", False)
-    monkeypatch.setattr(logging.root, "handlers", [])  # else the handler of an earlier call writes to a closed stream
+    monkeypatch.setattr(logging.root, "handlers", [])
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger, logger.level, logger.handlers, logger.propagate) for logger in loggers]
     monkeypatch.setattr(sys, "argv", ["alta", *map(str, arguments)])
     code = 0
     try:
         cli.main()
     except SystemExit as end:
         code = int(end.code or 0)
+    finally:  # as the end of a process does: what a server set up would go on writing to this test's stream
+        for logger, level, handlers, propagate in before:
+            logger.setLevel(level)
+            logger.handlers, logger.propagate = handlers, propagate
     shown = capsys.readouterr()
     return code, shown.out, shown.err

@@ -18,6 +18,7 @@ from typing import Any, Final
 from model.errors import ArchiveError
 
 from ..engines import Engine, Place, VectorIndex
+from ..syncing import sync
 
 __all__ = [
     "REBUILD",
@@ -70,11 +71,11 @@ def publish(place: Place, token: str, engine: str, settings: Mapping[str, Any], 
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(partial)
+    sync(partial)
     shutil.rmtree(place.folder, ignore_errors=True)
     partial.rename(place.folder)
-    _sync_folder(place.folder.parent)
-    _sync_folder(place.folder.parent.parent)
+    sync(place.folder.parent)
+    sync(place.folder.parent.parent)
 
 
 class OpenPart:
@@ -195,11 +196,3 @@ def _hash_synced(path: Path) -> str:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     return _hash(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # makes renames durable
-    finally:
-        os.close(descriptor)

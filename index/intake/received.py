@@ -22,6 +22,8 @@ from typing import IO, Final, Protocol
 
 from model.errors import ArchiveError
 
+from ..syncing import sync
+
 __all__ = ["ReceivedStore", "Waiting"]
 
 CHUNK: Final = 2**20
@@ -156,13 +158,13 @@ class ReceivedStore:
             if check:
                 check(temporary)
             (waiting / f"{time.time_ns():020d}-{digest.hexdigest()}").touch()
-            _sync(waiting)
+            sync(waiting)
             path = self.place(digest.hexdigest())
             path.parent.mkdir(exist_ok=True)
             if not path.exists():
                 temporary.replace(path)
-            _sync(path.parent)  # where it was there already, too: who put it there may not have come so far
-            _sync(objects)
+            sync(path.parent)  # where it was there already, too: who put it there may not have come so far
+            sync(objects)
         return path
 
 
@@ -186,11 +188,3 @@ def _chunks(data: bytes | Readable) -> Iterator[bytes]:
         return
     while chunk := data.read(CHUNK):
         yield chunk
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

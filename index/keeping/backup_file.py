@@ -22,6 +22,7 @@ from model.errors import ArchiveError
 
 from ..catalog import migrate
 from ..progress import Progress
+from ..syncing import sync
 from .copying import Copied, copy_rows
 
 __all__ = ["open_for_change", "open_for_reading", "partial_files", "side_files", "sqlite_url", "write_backup"]
@@ -44,10 +45,10 @@ def write_backup(source: sa.Connection, file: Path, progress: Progress | None = 
             copied = copy_rows(source, target, progress)
         with open_for_reading(temporary) as written:
             _require_sound(written, temporary)
-        _sync(temporary)
+        sync(temporary)
         _settle(file)
         temporary.replace(file)
-        _sync(file.parent)
+        sync(file.parent)
     except OSError as error:
         raise ArchiveError(f"{file} cannot be written: {error.strerror or error}.", "backup-failed") from error
     except sa.exc.OperationalError as error:
@@ -184,11 +185,3 @@ def _is_older(connection: sa.Connection, file: Path) -> bool:
         message = f"{file} has schema {found}, this version knows {newest} at most. Restore it with a newer version."
         raise ArchiveError(message, "bad-backup")
     return found != newest
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,13 +14,13 @@ from model.checkpoint import read_fingerprint
 from model.encoder import StudyEncoder
 from model.errors import ArchiveError
 
-from .deps import Resources
-from .encoders import Encoders
 from .engines import engines_of
 from .errors import add_error_handlers
+from .inference import Encoders
 from .middleware import RequestFrame
 from .openapi import describe_problems
 from .receiving import Receiver
+from .resources import Resources
 from .routes import ROUTERS
 from .schemas import MAX_EXCLUDED
 from .settings import Settings

@@ -21,7 +21,7 @@ from index.decoder_pool import LOST
 from index.tables import Instance
 from model.errors import ImageError
 from model.image import ImageTransform, read_radiograph
-from service.decoding import Upload, decode_upload
+from service.query.decoding import Upload, decode_upload
 from tests.conftest import SHARED_DATA, chest_dataset
 from tests.fuzz_bases import as_bytes, pictures, real_files, simulated_files
 from tests.fuzz_dicom import Case, Outcome, examine_case, make_case

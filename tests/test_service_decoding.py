@@ -12,8 +12,8 @@ import pytest
 
 from index import DecoderPool
 from model.errors import ImageError
-from service.decoding import decode_upload
 from service.logs import LOGGERS, configure_logging
+from service.query.decoding import decode_upload
 from tests.fakes import FakeEncoder
 from tests.service_samples import Film, form, png, serve, settings_for
 
@@ -59,7 +59,7 @@ def test_a_crash_is_an_error_of_that_file_and_the_next_one_is_decoded(decoder: D
 def test_an_upload_that_crashes_its_decoder_is_a_problem_and_the_service_goes_on(
     archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.uploads.decode_upload", crash_on_demand)
+    monkeypatch.setattr("service.query.uploads.decode_upload", crash_on_demand)
     with serve(settings_for(archive_folder, decode_workers=1)) as client:
         crashed = client.post("/v1/search/image-to-text", files=form(CRASH))
         assert (crashed.status_code, crashed.json()["type"]) == (422, "/problems/decoder-crashed")

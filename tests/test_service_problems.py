@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from model import errors as model_errors
-from service.errors import PROBLEMS
+from service.problems import PROBLEMS
 from tests.fakes import FakeEncoder
 from tests.service_samples import Film, form, png, serve, settings_for
 

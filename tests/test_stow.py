@@ -16,16 +16,16 @@ from fastapi import Request
 from fastapi.testclient import TestClient
 from pydicom.dataset import Dataset
 
-import service.receiving
+import service.receiving.receiver
 from index import Catalog, ReceivedStore, ingest_folder, migrate, open_catalog
 from index.intake.ingest import ingest_received
 from index.tables import Instance, Study
 from model.errors import ArchiveError
 from service.app import create_app
 from service.errors import RequestError
+from service.receiving.stow import FAILURE_REASONS, OTHER_STUDY, PROCESSING_FAILURE
 from service.routes import dicomweb
 from service.settings import Settings
-from service.stow import FAILURE_REASONS, OTHER_STUDY, PROCESSING_FAILURE
 from tests.conftest import chest_dataset
 from tests.fakes import FakeEncoder
 from tests.peers import Orthanc, file_bytes
@@ -302,7 +302,7 @@ def test_an_instance_without_identifiers_fails(client: TestClient) -> None:
 def test_many_empty_parts_are_counted_and_limited(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     status, _, _, other = told(send(client, body(*[b""] * 300)))
     assert status == 409 and len(other) == 300
-    monkeypatch.setattr(service.receiving, "MAX_PARTS", 100)
+    monkeypatch.setattr(service.receiving.receiver, "MAX_PARTS", 100)
     assert problem(send(client, body(*[b""] * 10_000))) == (400, "bad-multipart")
 
 
@@ -331,7 +331,7 @@ def test_other_calls_keep_their_own_limit(tmp_path: Path) -> None:
 
 
 def test_an_instance_over_the_limit_fails_alone(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.receiving, "MAX_FILE_BYTES", 10_000)
+    monkeypatch.setattr(service.receiving.receiver, "MAX_FILE_BYTES", 10_000)
     content = body(b"x" * 20_000, chest_dataset())
     assert told(send(client, content)) == (202, ["1.2.3.1.1"], [], [FAILURE_REASONS["too-large"]])
 
@@ -370,7 +370,7 @@ def test_what_was_kept_when_the_service_was_killed_is_taken_in_later(
     def killed(*_: object, **__: object) -> None:
         raise SystemError("killed")
 
-    monkeypatch.setattr(service.receiving, "ingest_received", killed)
+    monkeypatch.setattr(service.receiving.receiver, "ingest_received", killed)
     assert problem(send(client, body(chest_dataset()))) == (500, "internal-error")
     monkeypatch.undo()
     assert accepted(opened) == []

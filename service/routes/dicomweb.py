@@ -16,7 +16,7 @@ from ..deps import Receiving, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
 from ..receiving import DICOM
-from ..stow import response_module, status_of
+from ..receiving.stow import response_module, status_of
 from .studies import StudyUid
 
 __all__ = ["router"]

@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
-from ..errors import PROBLEMS, RequestError
+from ..errors import RequestError
 from ..middleware import CONTENT_SECURITY_POLICY
+from ..problems import PROBLEMS
 
 __all__ = ["router"]
 

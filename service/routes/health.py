@@ -5,7 +5,8 @@ from fastapi import APIRouter, Response
 from model.errors import AltaError
 from model.prompts import PROMPT_SETS
 
-from ..deps import MomentDep, Resources, ResourcesDep
+from ..deps import MomentDep, ResourcesDep
+from ..resources import Resources
 from ..schemas import Health, ModelCard, Provenance
 
 __all__ = ["router"]

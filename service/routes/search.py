@@ -8,10 +8,11 @@ from fastapi import APIRouter
 from index import Filters
 from model.errors import TextError
 
-from ..deps import ExcludeOwnPatient, FormFilters, FormTopK, Moment, MomentDep, Resources, ResourcesDep, UploadedStudy
+from ..deps import ExcludeOwnPatient, FormFilters, FormTopK, MomentDep, ResourcesDep, UploadedStudy
 from ..openapi import problem_responses
+from ..query import QueryStudy
+from ..resources import Moment, Resources
 from ..schemas import Hit, Notice, SearchReply, TextQuery
-from ..uploads import QueryStudy
 
 __all__ = ["router"]
 

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from index import find_study, study_slots
 from model.errors import ImageError
 
-from ..deps import Resources, ResourcesDep
+from ..deps import ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
 from ..render import MAX_SIZE, render_png, version_of
+from ..resources import Resources
 from ..schemas import StudyReply, Uid
 
 __all__ = ["router"]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from .receiving import Stored
+from .receiver import Stored
 
 __all__ = ["CANNOT_UNDERSTAND", "FAILURE_REASONS", "OTHER_STUDY", "PROCESSING_FAILURE", "response_module", "status_of"]
 

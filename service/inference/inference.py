@@ -11,7 +11,7 @@ import numpy as np
 from model.encoder import StudyEncoder, StudyImages
 from model.prompts import PROMPT_SETS
 
-from .schemas import Notice
+from ..schemas import Notice
 
 __all__ = ["Inference"]
 

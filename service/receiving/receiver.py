@@ -19,8 +19,8 @@ from index.sop_reference import SopReference, read_reference
 from index.tables import REFUSED, Instance
 from model.errors import ArchiveError, ImageError
 
-from .errors import RequestError
-from .settings import Settings
+from ..errors import RequestError
+from ..settings import Settings
 
 __all__ = ["Receiver", "Stored"]
 

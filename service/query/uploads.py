@@ -13,9 +13,9 @@ from model.encoder import StudyImages
 from model.errors import ImageError
 from model.image import ImageTransform
 
+from ..errors import RequestError
+from ..schemas import Notice, Query, QueryFile
 from .decoding import decode_archived, decode_upload
-from .errors import RequestError
-from .schemas import Notice, Query, QueryFile
 
 __all__ = ["QueryStudy", "Upload", "read_study"]
 

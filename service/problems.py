@@ -1,0 +1,176 @@
+"""Every problem the service answers with: its slug, status, title and the text that ``GET /problems/{slug}`` gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["PROBLEMS", "ProblemType"]
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    status: int
+    title: str
+    text: str
+
+
+PROBLEMS: Mapping[str, ProblemType] = {
+    # Files that are no usable radiograph
+    "empty-file": ProblemType(422, "The file is empty", "A file of no bytes was sent."),
+    "not-an-image": ProblemType(
+        415,
+        "Not a DICOM, JPEG or PNG file",
+        "Files are recognised by their content, never by their name. Send DICOM (PS3.10), JPEG or PNG.",
+    ),
+    "not-dicom": ProblemType(415, "Not a DICOM file", "DICOM files need the preamble and DICM prefix of PS3.10."),
+    "truncated": ProblemType(
+        422, "The file is incomplete or broken", "The file ends early or cannot be parsed. Send it again."
+    ),
+    "no-transfer-syntax": ProblemType(
+        422, "No transfer syntax", "The DICOM file meta information must name the transfer syntax."
+    ),
+    "no-pixel-data": ProblemType(
+        422, "No pixel data", "The DICOM object has no image: a report, a key object or a header only."
+    ),
+    "multi-frame": ProblemType(422, "More than one frame", "Only single-frame images are read."),
+    "unsupported-photometric": ProblemType(
+        422, "Not a greyscale image", "DICOM images must be MONOCHROME1 or MONOCHROME2."
+    ),
+    "unsupported-transfer-syntax": ProblemType(
+        422,
+        "Unsupported compression",
+        "No decoder for the transfer syntax, or it is Deflated. Send it uncompressed or as JPEG 2000.",
+    ),
+    "undecodable": ProblemType(422, "The image cannot be decoded", "The pixel data contradict the header or broke."),
+    "too-many-pixels": ProblemType(422, "Too many pixels", "The image is far larger than any detector's."),
+    "decoder-crashed": ProblemType(
+        422, "The image ended its decoder", "The process that decoded the file broke down; the service did not."
+    ),
+    "decoder-timeout": ProblemType(
+        422, "The image kept its decoder busy", "The file was not decoded within the time that a usable one needs."
+    ),
+    "too-much-memory": ProblemType(
+        422, "The image needs too much memory", "Decoding the file would take more memory than a usable one needs."
+    ),
+    "blank-image": ProblemType(422, "The image is blank", "Every pixel has the same value: nothing to search with."),
+    "wrong-modality": ProblemType(
+        422, "Not a radiograph", "Only projection radiographs (CR, DX and their kin) can be searched with."
+    ),
+    "not-a-chest-radiograph": ProblemType(
+        422, "Not a chest radiograph", "The DICOM header says that another body part was examined."
+    ),
+    "not-human": ProblemType(422, "Not a human patient", "The DICOM header names another species."),
+    "for-processing": ProblemType(
+        422,
+        "A raw detector image",
+        "The DICOM header says FOR PROCESSING. Send the image FOR PRESENTATION, which is the one that is read.",
+    ),
+    "bad-uid": ProblemType(422, "Not a DICOM UID", "UIDs are at most 64 digits and dots (PS3.5 9.1)."),
+    # Requests
+    "several-studies": ProblemType(
+        422,
+        "Files of more than one study",
+        "`files` takes the images of one study; an earlier study of the patient goes into `prior_files`.",
+    ),
+    "no-frontal-image": ProblemType(
+        422,
+        "No frontal image",
+        "The encoders read a study through its frontal image; a lateral one only adds to it. Send a frontal (PA or"
+        " AP) image as well, or name the view in `views` where the header is wrong or a frontal picture was taken for a"
+        " lateral one.",
+    ),
+    "bad-view": ProblemType(
+        422,
+        "Views do not fit the files",
+        "`views` holds one word for each file, in the same order: frontal, lateral, PA, AP, LL, RL or auto.",
+    ),
+    "bad-prior": ProblemType(
+        422, "Not a prior study", "`prior_files` takes an earlier study of the same patient as `files`."
+    ),
+    "no-file": ProblemType(422, "No file", "Send at least one file in the form field `files`."),
+    "too-many-files": ProblemType(413, "Too many files", "A study query has a handful of images. See GET /v1/model."),
+    "file-too-large": ProblemType(
+        413,
+        "The upload is too large",
+        "The request body, all files together, is over ALTA_MAX_UPLOAD_MB (STOW-RS: ALTA_STOW_MAX_MB).",
+    ),
+    "text-empty": ProblemType(422, "The text is empty", "Send at least one word."),
+    "top-k-out-of-range": ProblemType(
+        422, "top_k is out of range", "`top_k` is a whole number from 1 to ALTA_MAX_TOP_K."
+    ),
+    "bad-filter": ProblemType(
+        422, "A filter cannot be used", "The problem's `detail` or `errors` name the filter and the values expected."
+    ),
+    "bad-prompts": ProblemType(
+        422, "Labels or prompts cannot be used", "Send either distinct labels or prompts with phrasings on both sides."
+    ),
+    "invalid-request": ProblemType(
+        422, "The request is not understood", "A field is missing or malformed; `errors` names each one."
+    ),
+    "bad-request": ProblemType(400, "The request cannot be read", "The body is no well-formed JSON or form."),
+    "bad-input": ProblemType(422, "The input cannot be used", "`detail` says what was expected and found."),
+    # The archive
+    "unknown-study": ProblemType(404, "Unknown study", "The archive has no study with that StudyInstanceUID."),
+    "no-such-image": ProblemType(404, "The study has no such image", "No readable image of that view in the archive."),
+    "empty-index": ProblemType(
+        503,
+        "Nothing to search in yet",
+        "No generation of the index is live. Run `alta ingest`, `alta embed` and `alta index build`; the service picks"
+        " the generation up without a restart. 503 because the same request succeeds afterwards.",
+    ),
+    "model-mismatch": ProblemType(
+        503,
+        "The index was built with other encoders",
+        "Embeddings of different encoders cannot be compared, and those of the index are not where it was built with"
+        " them, nor at ALTA_MODEL_PATH. Put them there, or run `alta embed` and `alta index build` with those the"
+        " service has.",
+    ),
+    "model-loading": ProblemType(
+        503,
+        "The encoders are being loaded",
+        "The index that went live was built with other encoders than those loaded; the service loads them now.",
+    ),
+    "archive-error": ProblemType(503, "The archive cannot answer", "The operator finds the reason in the log."),
+    "receiving-disabled": ProblemType(
+        403, "The service takes nothing in", "Studies and reports can be sent only where ALTA_RECEIVE is 1."
+    ),
+    "too-busy": ProblemType(
+        503,
+        "Too many senders at once",
+        "Half of ALTA_WORKER_THREADS can store instances. Send it again a little later.",
+    ),
+    "storage-full": ProblemType(
+        503,
+        "The disk is nearly full",
+        "Less than ALTA_MIN_FREE_MB would be free. Nothing was stored; send it again when the operator has made room.",
+    ),
+    "wrong-media-type": ProblemType(
+        415,
+        "Not the media type expected",
+        'STOW-RS takes `multipart/related; type="application/dicom"` (PS3.18 10.5), one DICOM file a part; reports are'
+        " `application/fhir+json`.",
+    ),
+    "bad-fhir": ProblemType(
+        422,
+        "No FHIR reports",
+        "The body is a DiagnosticReport of FHIR R4, or a Bundle with at least one and at most 1000 of them.",
+    ),
+    "bad-multipart": ProblemType(
+        400,
+        "The multipart body cannot be read",
+        "It has no boundary, no part or too many, or ends before its closing boundary (RFC 2046 5.1). Instances before"
+        " that point may have been taken in; sending them again does no harm.",
+    ),
+    "not-acceptable": ProblemType(406, "No acceptable media type", "The answer is application/dicom+json."),
+    "request-timeout": ProblemType(
+        408, "The body did not come", "Nothing for a minute, or all too slowly. Send it again."
+    ),
+    # HTTP itself
+    "not-found": ProblemType(404, "Not found", "There is nothing at this address. GET /openapi.json lists the calls."),
+    "method-not-allowed": ProblemType(405, "Method not allowed", "The `Allow` header names the methods."),
+    "unknown-host": ProblemType(
+        421, "Unknown host name", "The request names a host that is not in ALTA_ALLOWED_HOSTS."
+    ),
+    "internal-error": ProblemType(
+        500, "Something went wrong here", "A defect of the service. Give the operator the `request_id`."
+    ),
+}

@@ -1,0 +1,35 @@
+"""The service itself: its encoders and its health."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Health", "ModelCard", "Provenance"]
+
+
+class Provenance(BaseModel):
+    """Where the encoders come from, as their checkpoint says."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    trained_on: str
+    license: str
+    notice: str = Field(description="What the encoders may be used for.")
+
+
+class ModelCard(BaseModel):
+    fingerprint: str
+    dimension: int = Field(description="Width of an embedding.")
+    context_length: int = Field(description="Tokens of a text that are read, special tokens included.")
+    findings: list[str] = Field(description="Names with built-in prompt ensembles.")
+    provenance: Provenance
+    max_files: int
+    max_upload_mb: int
+    max_top_k: int
+
+
+class Health(BaseModel):
+    status: Literal["ok", "degraded", "unavailable"]
+    reasons: list[str] = Field(description="Why searches cannot be answered, or not from the newest index.")
+    generation: int | None = None

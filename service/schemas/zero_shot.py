@@ -1,0 +1,71 @@
+"""Zero-shot classification."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from .messages import Message, Name, Notice
+from .query import Query
+
+__all__ = ["LabelScore", "PairScore", "PromptSet", "ZeroShotReply", "ZeroShotRequest"]
+
+Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
+class PromptSet(Message):
+    """A finding as phrasings for its presence and for its absence; each side becomes one direction."""
+
+    name: Name
+    positive: list[Phrase] = Field(min_length=1, max_length=64)
+    negative: list[Phrase] = Field(min_length=1, max_length=64)
+
+
+class ZeroShotRequest(Message):
+    """Give `labels`, or `prompts`, or neither for the built-in ensembles of the CheXpert findings."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"labels": ["Pneumothorax", "Pleural Effusion", "No Finding"]},
+                {
+                    "prompts": [
+                        {
+                            "name": "rib fracture",
+                            "positive": ["acute rib fracture", "displaced fracture of a rib"],
+                            "negative": ["no rib fracture", "the ribs are intact"],
+                        }
+                    ]
+                },
+            ]
+        }
+    )
+
+    labels: list[Name] = Field(default_factory=list, max_length=100)
+    prompts: list[PromptSet] = Field(default_factory=list, max_length=100)
+
+
+class PairScore(BaseModel):
+    name: str = Field(examples=["Pneumothorax"])
+    prompts: Literal["built-in", "given"]
+    positive_cosine: float = Field(examples=[0.41])
+    negative_cosine: float = Field(examples=[0.12])
+    score: float = Field(
+        examples=[0.57], description="exp(positive) / (exp(positive) + exp(negative)), see `score_kind`."
+    )
+
+
+class LabelScore(BaseModel):
+    name: str = Field(examples=["Pneumothorax"])
+    prompts: Literal["built-in", "given"] = Field(description="Built-in: the label is a finding with an ensemble.")
+    cosine: float = Field(examples=[0.41])
+    score: float = Field(examples=[0.38], description="Softmax of the cosines over the labels sent, see `score_kind`.")
+    best: bool = Field(description="The label with the highest cosine.")
+
+
+class ZeroShotReply(BaseModel):
+    query: Query
+    model_fingerprint: str
+    score_kind: str = Field(description="What `score` is, in a sentence.")
+    findings: list[PairScore] = Field(description="For prompts and the built-in findings.")
+    labels: list[LabelScore] = Field(description="For labels, in the order sent.")
+    warnings: list[Notice]

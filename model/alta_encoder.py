@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from .alta import SLOTS
 from .checkpoint import Checkpoint, load_checkpoint
 from .encoder import StudyImages
-from .errors import CheckpointError
+from .errors import CheckpointError, TextError
+from .similarity_map import SimilarityMap, associate
 from .text import ReportTokenizer
 
 __all__ = ["AltaEncoder", "load_encoder"]
@@ -57,6 +58,38 @@ class AltaEncoder:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self.tokenizer.count(texts)
+
+    def similarity_map(self, image: np.ndarray, phrase: str) -> SimilarityMap:
+        words = self.tokenizer.words(phrase)
+        if not words:
+            raise TextError("Expected a phrase with a word that the encoders know, found none.", "phrase-without-words")
+        (count,) = self.count_tokens([phrase])
+        if count > self.context_length:
+            message = f"Expected a phrase of at most {self.context_length} tokens, found {count}. Ask for a part of it."
+            raise TextError(message, "phrase-too-long")
+        return associate(self.project_patches(image), self.project_pieces(phrase), words)
+
+    @torch.inference_mode()
+    def project_patches(self, image: np.ndarray) -> np.ndarray:
+        """(rows, columns, D) of a current frontal through the local head, not normalised. image: (crop, crop)."""
+        images, present = _stack([(image,)])
+        with self._autocast():
+            encoder = self.model.image_encoder
+            tokens = encoder(
+                torch.from_numpy(images).to(self.device)[:, :, None], torch.from_numpy(present).to(self.device)
+            )
+            patches = encoder.local_projection_head(tokens.patches[0, 0])  # (N, D)
+        side = encoder.config.size // encoder.config.patch
+        return _numpy(patches).reshape(side, side, -1)
+
+    @torch.inference_mode()
+    def project_pieces(self, text: str) -> np.ndarray:
+        """(T, D) of the tokens of a text through the local head, special ones left out, not normalised."""
+        tokens = self.tokenizer([text])
+        with self._autocast():
+            encoder = self.model.text_encoder
+            ids, mask = (torch.from_numpy(each).to(self.device) for each in (tokens.input_ids, tokens.attention_mask))
+            return _numpy(encoder.local_projection_head(encoder(ids, mask).hidden[0, 1:-1]))
 
     @torch.inference_mode()
     def _embed_images(self, images: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from .image import ImageTransform
+from .similarity_map import SimilarityMap
 
 __all__ = ["StudyEncoder", "StudyImages"]
 
@@ -63,4 +64,11 @@ class StudyEncoder(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before truncation, special tokens included."""
+        ...
+
+    def similarity_map(self, image: np.ndarray, phrase: str) -> SimilarityMap:
+        """Where on a frontal image, float32 (crop, crop) from ``transform``, the words of ``phrase`` are seen.
+
+        Raises TextError: phrase-without-words, phrase-too-long (over ``context_length`` tokens).
+        """
         ...

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .dicom_pixels import decode_dicom, read_dicom
 from .dicom_reduced import decode_reduced
 from .errors import ImageError
-from .pixels import MAX_PIXELS, Extent, Picture, require_reasonable_size, stretch
+from .pixels import MAX_PIXELS, Box, Extent, Picture, require_reasonable_size, stretch
 
 __all__ = [
     "MAX_PIXELS",
@@ -75,16 +75,20 @@ class ImageTransform:
         )
         return *resized, (resized[0] - self.crop) // 2, (resized[1] - self.crop) // 2
 
+    def seen(self, height: int, width: int) -> Box:
+        """What of an original of that size, in its px, the crop shows."""
+        rows, columns, top, left = self.geometry(height, width)
+        y, x = height / rows, width / columns  # px of the original in one of the resized picture
+        return Box(top * y, left * x, (top + self.crop) * y, (left + self.crop) * x)
+
     def place(self, pixels: np.ndarray, extent: Extent | None = None) -> np.ndarray:
         """Resize and crop: (height, width) in 0..1 to (crop, crop) float32 in 0..1.
 
         extent: where ``pixels`` lie on the whole picture; None where they are the whole.
         """
-        whole = pixels.shape if extent is None else (extent.height, extent.width)
-        height, width, top, left = self.geometry(*whole)
-        y, x = whole[0] / height, whole[1] / width  # px of the original in one of the resized picture
         # Only the crop is computed: a strip of one pixel's height would be resized to billions of pixels.
-        box = (left * x, top * y, (left + self.crop) * x, (top + self.crop) * y)
+        seen = self.seen(*(pixels.shape if extent is None else (extent.height, extent.width)))
+        box = (seen.left, seen.top, seen.right, seen.bottom)
         if extent is not None:
             pixels, box = _within(pixels, extent, box)
         picture = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))

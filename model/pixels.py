@@ -6,13 +6,32 @@ import numpy as np
 
 from .errors import ImageError
 
-__all__ = ["MAX_PIXELS", "Extent", "Picture", "require_reasonable_size", "stretch"]
+__all__ = ["MAX_PIXELS", "Box", "Extent", "Picture", "require_reasonable_size", "stretch"]
 
 MAX_PIXELS = 36_000_000  # the largest detectors give about 18 million; more is a decompression bomb
 
 # Without a usable VOI transformation the display range is the central share of the values: a few hot or collimated
 # pixels must not decide the contrast of the whole picture.
 DISPLAY_PERCENTILES = (0.1, 99.9)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle on a picture: its borders in px from the upper left corner, not necessarily whole."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+    def mirrored(self, height: int, width: int, rows: bool, columns: bool) -> "Box":
+        """After its picture of that size was turned left to right (``rows``) and upside down (``columns``)."""
+        turned = self
+        if rows:
+            turned = replace(turned, left=width - self.right, right=width - self.left)
+        if columns:
+            turned = replace(turned, top=height - self.bottom, bottom=height - self.top)
+        return turned
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,20 @@ import numpy as np
 from tokenizers import BertWordPieceTokenizer
 
 from .errors import CheckpointError
+from .similarity_map import PhraseWord
 
 __all__ = [
     "ReportTokenizer",
     "TokenBatch",
     "extend_vocabulary",
     "report_body",
+    "sentence_spans",
     "sentences",
     "train_vocabulary",
 ]
 
+_LIST_NUMBERS = r"(?<!^\d[.])(?<!^\d\d[.])(?<![.!?:]\s\d[.])(?<![.!?:]\s\d\d[.])"
+_SENTENCE_ENDS = re.compile(rf"(?<=[a-z0-9)\]%][.!?]){_LIST_NUMBERS}\s+|\n\s*\n", re.IGNORECASE | re.MULTILINE)
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -62,6 +66,19 @@ class ReportTokenizer:
         """Tokens of each text before truncation, special tokens included."""
         return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
 
+    def words(self, text: str) -> list[PhraseWord]:
+        """Those of ``text`` that have a letter or a digit and are in the vocabulary, joined from their pieces."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        pieces: dict[int, list[int]] = {}
+        for place, (number, token) in enumerate(zip(encoding.word_ids, encoding.ids, strict=True)):
+            if token not in self.special_ids:
+                pieces.setdefault(number, []).append(place)
+        spans = [(encoding.offsets[of[0]][0], encoding.offsets[of[-1]][1]) for of in pieces.values()]
+        words = [
+            PhraseWord(text[start:end], tuple(of)) for (start, end), of in zip(spans, pieces.values(), strict=True)
+        ]
+        return [word for word in words if any(character.isalnum() for character in word.text)]
+
     def _truncate(self, ids: list[int]) -> list[int]:
         return ids if len(ids) <= self.context_length else [*ids[: self.context_length - 1], ids[-1]]
 
@@ -77,14 +94,21 @@ def report_body(findings: str | None, impression: str | None, text: str = "") ->
 
 
 def sentences(text: str) -> list[str]:
-    """Split at full stops, question and exclamation marks that end a word, and at line breaks between paragraphs.
+    """The sentences of ``sentence_spans``, with single blanks."""
+    return [" ".join(text[start:end].split()) for start, end in sentence_spans(text)]
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """(start, end) of each sentence: split at full stops, question and exclamation marks that end a word, and at line
+    breaks between paragraphs.
 
     The number of a list item ("1.") stays with its item.
     """
-    numbers = r"(?<!^\d[.])(?<!^\d\d[.])(?<![.!?:]\s\d[.])(?<![.!?:]\s\d\d[.])"
-    ends = rf"(?<=[a-z0-9)\]%][.!?]){numbers}\s+"
-    parts = re.split(rf"{ends}|\n\s*\n", text.strip(), flags=re.IGNORECASE | re.MULTILINE)
-    return [" ".join(part.split()) for part in parts if part.strip()]
+    body = text.strip()
+    offset = text.find(body)
+    bounds = [0, *(place for found in _SENTENCE_ENDS.finditer(body) for place in found.span()), len(body)]
+    spans = zip(bounds[::2], bounds[1::2], strict=True)
+    return [(offset + start, offset + end) for start, end in spans if body[start:end].strip()]
 
 
 def train_vocabulary(texts: Iterable[str], size: int, folder: Path) -> Path:

@@ -209,7 +209,7 @@ def test_rows_of_the_newest_schema_are_there_after_the_way_down_and_up(
 def test_ids_that_tell_what_is_new_are_never_used_twice(catalog: Catalog) -> None:
     """Also in tables that a migration had to copy."""
     counted = [table for table in Base.metadata.sorted_tables if table.dialect_options["sqlite"].get("autoincrement")]
-    assert {table.name for table in counted} == {"embedding", "embedding_removal", "generation"}
+    assert {table.name for table in counted} == {"audit_entry", "embedding", "embedding_removal", "generation"}
     with catalog.write() as session:
         values = {"state": "failed", "model_fingerprint": "f", "engine": "flat", "settings": "{}", "dimension": 1}
         numbers = dict.fromkeys(("image_rows", "image_max_id", "report_rows", "report_max_id", "removal_max_id"), 0)

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from model.errors import ArchiveError
 
 from ..progress import Progress
-from ..tables import Base, Embedding, Instance, Patient, Report, Study
+from ..tables import AuditEntry, Base, Embedding, Instance, Patient, Report, Study
 
 __all__ = ["Copied", "copy_rows", "require_empty", "table_counts"]
 
 CHUNK: Final = 500  # rows; a report may have a mebibyte
-HOLDS_PATIENTS: Final = (Patient, Study, Instance, Report, Embedding)
+# What nothing may be written over; of the audit nothing can be deleted either.
+KEPT: Final = (Patient, Study, Instance, Report, Embedding, AuditEntry)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def copy_rows(source: sa.Connection, target: sa.Connection, progress: Progress |
     expected = table_counts(source)
     ids = {table.name: max(_newest_id(source, table), _newest_id(target, table)) for table in _counted()}
     for table in reversed(Base.metadata.sorted_tables):
-        target.execute(sa.delete(table))
+        if table is not AuditEntry.__table__:  # empty, or the caller would not write here
+            target.execute(sa.delete(table))
     done, total = 0, sum(expected.values())
     for table in Base.metadata.sorted_tables:
         query = sa.select(table).order_by(*table.primary_key.columns)
@@ -58,8 +60,8 @@ def copy_rows(source: sa.Connection, target: sa.Connection, progress: Progress |
 
 
 def require_empty(target: sa.Connection, where: str) -> None:
-    """Raises ArchiveError not-empty when a catalog knows any patient, study, file, report or embedding."""
-    for table in HOLDS_PATIENTS:
+    """Raises ArchiveError not-empty when a catalog knows any patient, study, file, report or embedding, or has audited anything."""
+    for table in KEPT:
         if target.scalar(sa.select(sa.literal(1)).select_from(table).limit(1)) is not None:
             message = (
                 f"{where} holds rows of table {table.__tablename__} already; nothing is written over."
@@ -85,7 +87,7 @@ def _insert(target: sa.Connection, table: sa.Table, rows: Sequence[sa.RowMapping
 
 def _counted() -> list[sa.Table]:
     """Tables whose ids the database counts."""
-    return [table for table in Base.metadata.sorted_tables if "id" in table.columns]
+    return [t for t in Base.metadata.sorted_tables if "id" in t.columns and isinstance(t.c.id.type, sa.Integer)]
 
 
 def _newest_id(connection: sa.Connection, table: sa.Table) -> int:

@@ -43,6 +43,7 @@ from model.alta_encoder import AltaEncoder, load_encoder
 from model.checkpoint import Checkpoint
 from model.encoder import StudyEncoder, StudyImages
 from model.image import ImageTransform, picture_for, read_dicom
+from model.precision import has_native_bfloat16
 from model.simulation import render, simulate_studies
 
 DEMO = Path(__file__).parents[1] / "model" / "demo"
@@ -71,7 +72,9 @@ def published_size(dtype: str) -> AltaEncoder:
     torch.manual_seed(0)
     model = ALTA(ALTAConfig()).eval()
     made = Checkpoint(model, demo.tokenizer, ImageTransform(), demo.provenance, "b" * 64)
-    return AltaEncoder(made, torch.device("cpu"), torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+    device = torch.device("cpu")
+    narrow = dtype == "bfloat16" or (dtype == "auto" and has_native_bfloat16(device))
+    return AltaEncoder(made, device, torch.bfloat16 if narrow else torch.float32)
 
 
 def write_archive(folder: Path, studies: int, windowed: float, seed: int) -> Counter[str]:
@@ -217,7 +220,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, help="decoder processes; default as in alta embed")
-    parser.add_argument("--dtype", choices=("auto", "bfloat16"), default="auto")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--windowed", type=float, default=0.9, help="share of studies whose headers have a window")
     parser.add_argument("--device-rate", type=float, default=0, help="studies/s of a simulated accelerator")
     parser.add_argument("--seed", type=int, default=9)

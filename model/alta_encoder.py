@@ -4,25 +4,35 @@ Axes: B studies or texts, S slots, D embedding width.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .alta import SLOTS
+from .alta import SLOTS, TextTokens
 from .checkpoint import Checkpoint, load_checkpoint
 from .encoder import StudyImages
 from .errors import CheckpointError, TextError
+from .precision import has_native_bfloat16, narrow
 from .similarity_map import SimilarityMap, associate
 from .text import ReportTokenizer
 
 __all__ = ["AltaEncoder", "load_encoder"]
 
 
+CPU_SLOTS: Final = 8  # images of a pass on a CPU: more do not fit its caches and are up to a fifth slower each
+
+
 class AltaEncoder:
-    """ALTA encoders from a checkpoint, ready for inference; see ``StudyEncoder``."""
+    """ALTA encoders from a checkpoint, ready for inference; see ``StudyEncoder``.
+
+    dtype: float32 or bfloat16, in which ``checkpoint.model`` is then stored (see ``precision``) and may be run under
+    autocast only.
+    """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         self.model = checkpoint.model.to(device).eval().requires_grad_(False)
@@ -35,6 +45,8 @@ class AltaEncoder:
         self.positions = checkpoint.model.config.text.positions
         self.device = device
         self.dtype = dtype
+        if dtype != torch.float32:
+            narrow(self.model)
 
     def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
         """(B, D). A lone current frontal is embedded as in the paper's evaluation: its own cls token; with more
@@ -45,9 +57,9 @@ class AltaEncoder:
             (alone, 1),
             (sorted(set(range(len(studies))) - set(alone)), len(SLOTS)),
         ):
-            if rows:
-                images, present = _stack([studies[number].slots()[:slots] for number in rows])
-                embeddings[rows] = self._embed_images(images, present)
+            for chunk in self._passes(rows, slots):
+                images, present = _stack([studies[number].slots()[:slots] for number in chunk])
+                embeddings[chunk] = self._embed_images(images, present)
         return embeddings
 
     def encode_texts(self, texts: Sequence[str], limit: int | None = None) -> np.ndarray:
@@ -96,7 +108,7 @@ class AltaEncoder:
         pixels = torch.from_numpy(images).to(self.device)[:, :, None]  # grey: one channel
         with self._autocast():
             tokens = self.model.image_encoder(pixels, torch.from_numpy(present).to(self.device))
-            return _numpy(self.model.image_encoder.embed_study(tokens))
+        return _numpy(self.model.image_encoder.embed_study(replace(tokens, cls=tokens.cls.float())))
 
     @torch.inference_mode()
     def _project_texts(self, texts: Sequence[str], limit: int | None = None) -> torch.Tensor:
@@ -106,8 +118,12 @@ class AltaEncoder:
         with self._autocast():
             input_ids = torch.from_numpy(tokens.input_ids).to(self.device)
             attention_mask = torch.from_numpy(tokens.attention_mask).to(self.device)
-            encoder = self.model.text_encoder
-            return encoder.project(encoder(input_ids, attention_mask)).float()
+            hidden = self.model.text_encoder(input_ids, attention_mask).hidden
+        return self.model.text_encoder.project(TextTokens(hidden[:, :1].float(), attention_mask))
+
+    def _passes(self, rows: list[int], slots: int) -> Iterator[list[int]]:
+        size = max(CPU_SLOTS // slots, 1) if self.device.type == "cpu" else max(len(rows), 1)
+        return (rows[start : start + size] for start in range(0, len(rows), size))
 
     def _tokenizer_of(self, limit: int | None) -> ReportTokenizer:
         if limit is None:
@@ -123,15 +139,16 @@ class AltaEncoder:
 def load_encoder(path: Path, device: str = "auto", dtype: str = "auto") -> AltaEncoder:
     """Encoders from a checkpoint folder.
 
-    device: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1". dtype: "float32" (what "auto" means) or
-    "bfloat16". Raises CheckpointError.
+    device: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:1". dtype: "float32", "bfloat16" or "auto" (bfloat16
+    where the device multiplies it in hardware, else float32). Raises CheckpointError.
     """
-    widths = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+    widths = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype not in widths:
         raise CheckpointError(f"Expected a dtype of {', '.join(widths)}; found {dtype!r}.")
     try:
         chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        return AltaEncoder(load_checkpoint(path), chosen, widths[dtype])
+        width = widths[dtype] or (torch.bfloat16 if has_native_bfloat16(chosen) else torch.float32)
+        return AltaEncoder(load_checkpoint(path), chosen, width)
     except RuntimeError as error:
         raise CheckpointError(f"The encoders cannot run on device {device!r}: {error}") from error
 

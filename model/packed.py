@@ -105,9 +105,11 @@ def _spread(packed: Tensor, index: Tensor, count: int, width: int) -> Tensor:
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, readable: Tensor | None, drop: float) -> Tensor:
     """(n, H, L, D / H) each, to the same."""
-    if not drop or query.device.type != "cpu":
+    slow = query.device.type == "cpu" and (drop or query.dtype == torch.bfloat16)  # torch's fused form, see precision
+    if not slow:
         return F.scaled_dot_product_attention(query, key, value, readable, drop)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (n, H, L, L)
     if readable is not None:
         scores = scores.masked_fill(~readable, -torch.inf)
-    return dropout(scores.softmax(-1), drop) @ value
+    weights = scores.softmax(-1)
+    return (dropout(weights, drop) if drop else weights) @ value

@@ -33,7 +33,9 @@ class Settings(BaseSettings):
         default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`."
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="`auto`, `float32` or `bfloat16`."
+        default="auto",
+        description="`float32`, `bfloat16` or `auto`: bfloat16 where the device multiplies it in hardware"
+        " (AVX-512-bf16, AMX, GPUs), else float32.",
     )
 
     min_free_mb: int = Field(

@@ -31,7 +31,7 @@ def rule(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def encoder(folders: dict[str, Path], rule: str) -> AltaEncoder:
-    return load_encoder(folders[rule], device="cpu")
+    return load_encoder(folders[rule], device="cpu", dtype="float32")
 
 
 def studies() -> list[StudyImages]:

@@ -28,7 +28,7 @@ def test_alta_pth_becomes_a_folder_that_is_served(tmp_path: Path, monkeypatch: p
     result = CliRunner().invoke(app, command)
 
     assert result.exit_code == 0, result.output
-    encoder = load_encoder(output)
+    encoder = load_encoder(output, dtype="float32")
     assert "Not for clinical use" in encoder.provenance.notice
     for name, value in encoder.model.named_parameters():
         torch.testing.assert_close(value, model.get_parameter(name))

@@ -176,7 +176,7 @@ def test_adapters_over_their_base_are_the_trained_encoders(
     records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("run", "applied")]
     assert records[1] == records[0]  # so that an evaluation knows whose patients were trained on
     study = [StudyImages(tiny_images(1)[0])]
-    embedded = [load_encoder(tmp_path / name, "cpu").encode_studies(study) for name in ("run", "applied")]
+    embedded = [load_encoder(tmp_path / name, "cpu", "float32").encode_studies(study) for name in ("run", "applied")]
     assert embedded[0] == pytest.approx(embedded[1], abs=1e-5)
     alone = (tmp_path / "run" / "adapters" / "adapters.safetensors").stat().st_size
     assert alone < (tmp_path / "run" / "model.safetensors").stat().st_size

@@ -121,7 +121,7 @@ def test_each_protocol_reads_as_many_tokens_as_it_says(tmp_path: Path) -> None:
 
 
 def test_a_limit_reads_fewer_or_more_tokens_than_the_context(tmp_path: Path) -> None:
-    encoder = load_encoder(write_tiny_checkpoint(tmp_path / "tiny"), "cpu")  # context 24, positions 40
+    encoder = load_encoder(write_tiny_checkpoint(tmp_path / "tiny"), "cpu", "float32")  # context 24, positions 40
     short, long, longer = "clear " * 8, "clear " * 8 + "effusion " * 25, "clear " * 8 + "effusion " * 60
     assert encoder.encode_texts([long], limit=10) == pytest.approx(encoder.encode_texts([short]), abs=1e-5)
     assert encoder.encode_texts([long], limit=24) == pytest.approx(encoder.encode_texts([long]), abs=1e-6)

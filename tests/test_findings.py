@@ -1,0 +1,204 @@
+"""What a report says of the findings that it names."""
+
+import pytest
+
+from model.findings import (
+    ABSENT,
+    FINDINGS,
+    NO_FINDING,
+    PRESENT,
+    UNCERTAIN,
+    ReportFinding,
+    find_mentions,
+    report_findings,
+)
+from model.simulation import simulate_studies
+
+
+def said(text: str) -> dict[str, str]:
+    """The whole of a text's findings, without No Finding."""
+    return {row.finding: row.assertion for row in report_findings([text]) if row.finding != NO_FINDING}
+
+
+def sides(text: str) -> dict[tuple[str, str], str | None]:
+    return {(row.finding, row.assertion): row.laterality for row in report_findings([text])}
+
+
+@pytest.mark.parametrize(
+    ("text", "denied"),
+    [
+        ("No pneumothorax, effusion or consolidation.", {"Pneumothorax", "Pleural Effusion", "Consolidation"}),
+        (
+            "No focal consolidation, large pleural effusion, or pneumothorax is seen.",
+            {"Consolidation", "Pleural Effusion", "Pneumothorax"},
+        ),
+        ("Negative for pneumothorax.", {"Pneumothorax"}),
+        ("There is no evidence of\npneumonia.", {"Pneumonia"}),
+        ("The lungs are free of focal airspace disease.", {"Lung Opacity"}),
+        ("Pneumothorax is not identified.", {"Pneumothorax"}),
+        ("Effusion and pneumothorax are not seen.", {"Pleural Effusion", "Pneumothorax"}),
+        ("The previously seen right pleural effusion has resolved.", {"Pleural Effusion"}),
+        ("The pneumothorax is no longer seen.", {"Pneumothorax"}),
+        ("Interval resolution of the pulmonary edema.", {"Edema"}),
+        ("The endotracheal tube has been removed.", {"Support Devices"}),
+        ("Interval removal of the chest tube.", {"Support Devices"}),
+        ("Pneumothorax: None.", {"Pneumothorax"}),
+        ("Lines and tubes: No lines or tubes.", {"Support Devices"}),
+        ("Heart size is normal.", {"Cardiomegaly"}),
+        ("The heart is not enlarged.", {"Cardiomegaly"}),
+        ("Normal heart size and mediastinal contours.", {"Cardiomegaly", "Enlarged Cardiomediastinum"}),
+        ("The cardiomediastinal silhouette is within normal limits.", {"Cardiomegaly", "Enlarged Cardiomediastinum"}),
+        ("The costophrenic angles are sharp.", {"Pleural Effusion"}),
+        ("No acute osseous abnormality.", {"Fracture"}),
+        ("No suspicious nodule.", {"Lung Lesion"}),
+        ("No focal airspace opacity to suggest pneumonia.", {"Lung Opacity", "Consolidation", "Pneumonia"}),
+    ],
+)
+def test_what_is_denied_is_absent(text: str, denied: set[str]) -> None:
+    assert said(text) == dict.fromkeys(denied, ABSENT)
+
+
+@pytest.mark.parametrize(
+    ("text", "asserted"),
+    [
+        ("Small right pleural effusion is unchanged.", {"Pleural Effusion"}),
+        ("No increase in the small effusion.", {"Pleural Effusion"}),
+        ("No change in the left pneumothorax.", {"Pneumothorax"}),
+        ("Stable cardiomegaly without interval change.", {"Cardiomegaly"}),
+        ("A consolidation was not present previously.", {"Consolidation"}),
+        ("Near-complete resolution of the pleural effusion.", {"Pleural Effusion"}),
+        ("A nodule not visible on the frontal view but apparent on the lateral.", {"Lung Lesion"}),
+        ("No acute disease other than a small effusion.", {"Pleural Effusion"}),
+        ("The cardiac silhouette is markedly enlarged.", {"Cardiomegaly"}),
+        ("The mediastinum is widened.", {"Enlarged Cardiomediastinum"}),
+        ("Biapical pleural thickening.", {"Pleural Other"}),
+        ("A PICC ends in the superior vena cava.", {"Support Devices"}),
+        ("Healing fracture of the left sixth rib.", {"Fracture"}),
+    ],
+)
+def test_what_is_asserted_is_present(text: str, asserted: set[str]) -> None:
+    assert said(text) == dict.fromkeys(asserted, PRESENT)
+
+
+@pytest.mark.parametrize(
+    ("text", "suspected"),
+    [
+        ("Pneumonia cannot be excluded.", {"Pneumonia"}),
+        ("Cannot exclude a small effusion.", {"Pleural Effusion"}),
+        ("This may represent atelectasis.", {"Atelectasis"}),
+        ("This may be secondary to edema.", {"Edema"}),
+        ("Atelectasis versus pneumonia.", {"Atelectasis", "Pneumonia"}),
+        ("Infection and/or atelectasis.", {"Pneumonia", "Atelectasis"}),
+        ("Possible small pneumothorax.", {"Pneumothorax"}),
+        ("The heart is borderline enlarged.", {"Cardiomegaly"}),
+        ("Blunting of the left costophrenic angle.", {"Pleural Effusion"}),
+        ("Pneumonia is in the differential.", {"Pneumonia"}),
+    ],
+)
+def test_what_is_suspected_is_uncertain(text: str, suspected: set[str]) -> None:
+    assert said(text) == dict.fromkeys(suspected, UNCERTAIN)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "History of pneumonia.",
+        "Status post fracture.",
+        "Evidence of previous granulomatous infection.",
+        "Please correlate for infection.",
+        "Pericardial effusion.",
+        "Soft tissue edema.",
+        "The lungs are otherwise clear.",
+        "Stable mediastinal contours.",
+        "Support apparatus: The ribs are shown.",
+    ],
+)
+def test_what_is_not_said_of_this_chest_is_nothing(text: str) -> None:
+    assert said(text) == {}
+
+
+def test_one_sentence_asserts_and_denies() -> None:
+    assert said("No effusion, small left pneumothorax.") == {"Pleural Effusion": ABSENT, "Pneumothorax": PRESENT}
+    assert said("Streaky opacities which may represent atelectasis.") == {
+        "Lung Opacity": PRESENT,
+        "Atelectasis": UNCERTAIN,
+    }
+    assert said("The heart is enlarged but there is no edema.") == {"Cardiomegaly": PRESENT, "Edema": ABSENT}
+
+
+def test_a_line_break_before_a_capital_ends_a_scope() -> None:
+    assert said("Pleura: No effusion\nLungs: Small nodule in the left apex") == {
+        "Pleural Effusion": ABSENT,
+        "Lung Lesion": PRESENT,
+    }
+
+
+def test_clear_lungs_deny_every_opacity() -> None:
+    denied = said("The lungs are clear.")
+    assert set(denied) == {"Lung Opacity", "Consolidation", "Edema", "Pneumonia", "Atelectasis", "Lung Lesion"}
+    assert set(denied.values()) == {ABSENT}
+
+
+def test_the_side_is_that_of_the_phrase() -> None:
+    assert sides("Small left pleural effusion and right basilar atelectasis.") == {
+        (NO_FINDING, ABSENT): None,
+        ("Pleural Effusion", PRESENT): "left",
+        ("Atelectasis", PRESENT): "right",
+    }
+    assert sides("Left and right pleural effusions.")["Pleural Effusion", PRESENT] == "bilateral"
+    assert sides("Small effusion on the right.")["Pleural Effusion", PRESENT] == "right"
+    assert sides("Pleural effusion.")["Pleural Effusion", PRESENT] is None
+    assert sides("In the left base, there is consolidation.")["Consolidation", PRESENT] == "left"
+
+
+def test_a_report_holds_one_statement_a_finding_unless_sides_differ() -> None:
+    same = report_findings(["Possible effusion. No large pneumothorax.", "Small right effusion."])
+    assert [row for row in same if row.finding == "Pleural Effusion"] == [
+        ReportFinding("Pleural Effusion", PRESENT, "right")
+    ]
+    other = report_findings(["Right effusion. No effusion on the left."])
+    assert [row for row in other if row.finding == "Pleural Effusion"] == [
+        ReportFinding("Pleural Effusion", PRESENT, "right"),
+        ReportFinding("Pleural Effusion", ABSENT, "left"),
+    ]
+    both = report_findings(["Right effusion.", "Left effusion."])
+    assert [row.laterality for row in both if row.finding == "Pleural Effusion"] == ["bilateral"]
+
+
+def test_no_finding_is_a_report_without_anything_abnormal() -> None:
+    def normal(text: str) -> str | None:
+        return {row.finding: row.assertion for row in report_findings([text])}.get(NO_FINDING)
+
+    assert normal("The lungs are clear. Heart size is normal.") == PRESENT
+    assert normal("Normal chest radiograph.") == PRESENT
+    assert normal("No effusion. A pacemaker is in place.") == PRESENT
+    assert normal("No acute disease. Severe emphysema.") == ABSENT
+    assert normal("Small effusion.") == ABSENT
+    assert normal("Possible pneumonia.") == ABSENT
+    assert normal("Dictated by telephone.") is None
+
+
+def test_a_mention_points_at_its_sentence() -> None:
+    text = "The heart is normal in size.\n\n1. Small right effusion. 2. No pneumothorax."
+    places = {mention.finding: text[mention.start : mention.end] for mention in find_mentions(text)}
+    assert places == {
+        "Cardiomegaly": "The heart is normal in size.",
+        "Pleural Effusion": "1. Small right effusion.",
+        "Pneumothorax": "2. No pneumothorax.",
+    }
+
+
+def test_simulated_reports_are_read_as_they_were_meant() -> None:
+    names = {"pleural effusion": "Pleural Effusion", "pneumothorax": "Pneumothorax", "edema": "Edema"}
+    for study, _ in simulate_studies(5, 60):
+        rows = report_findings((study.report.findings, study.report.impression))
+        present = {row.finding for row in rows if row.assertion == PRESENT}
+        for name, finding in names.items():
+            assert (finding in present) == (name in study.finding_classes), study.report.text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "...", "?" * 300, "no " * 5000, "1. 2. 3.", "\n\n\n", "\x00no\x00effusion"]
+)
+def test_odd_texts_are_read_without_harm(text: str) -> None:
+    assert {row.finding for row in report_findings([text])} <= set(FINDINGS)

@@ -50,7 +50,7 @@ def associate(patches: np.ndarray, pieces: np.ndarray, words: Sequence[PhraseWor
     apart = patches - patches.mean((0, 1))
     cosines = _unit(apart) @ _unit(pieces).T  # (rows, columns, T)
     maps = [WordMap(word.text, cosines[:, :, list(word.pieces)].mean(-1).astype(np.float32)) for word in words]
-    return SimilarityMap(np.mean([each.values for each in maps], axis=0, dtype=np.float32), tuple(maps))
+    return SimilarityMap(np.stack([each.values for each in maps]).mean(0), tuple(maps))
 
 
 def spread(values: np.ndarray, box: Box, height: int, width: int) -> np.ndarray:

@@ -14,9 +14,12 @@ from PIL import Image
 
 from model.image import read_radiograph
 from model.simulation import render, simulate_studies
-from model.training.view import ViewNetwork, choose_threshold, judge, train_view_classifier
+from model.thumbnails import SIDE, thumbnail
+from model.thumbnails import probabilities as read_thumbnails
+from model.training.thumbnail_network import ThumbnailNetwork
+from model.training.view import WIDTHS, choose_threshold, judge, train_view_classifier
 from model.training.view_pictures import thumbnails
-from model.view import CLASSES, SIDE, ViewClassifier, classify_view, load_view_classifier, thumbnail
+from model.view import CLASSES, ViewClassifier, classify_view, load_view_classifier
 
 SEED = 7101  # a cohort that neither training nor threshold nor benchmark has seen
 
@@ -123,18 +126,18 @@ def test_looks_that_disagree_are_no_answer() -> None:
     head = np.stack([half, -half, np.zeros_like(half)]).astype(np.float32)
     classifier = ViewClassifier({"head.weight": head, "head.bias": np.zeros(3, np.float32)}, 0.45)
     picture = np.linspace(1, 0, 64, dtype=np.float32)[None].repeat(64, 0)
-    assert classifier.probabilities(thumbnail(picture)[None]).max() > 0.99
+    assert read_thumbnails(classifier.weights, thumbnail(picture)[None]).max() > 0.99
     assert classifier.decide(picture) is None
 
 
 def test_the_shipped_weights_give_in_numpy_what_they_give_in_torch() -> None:
     shipped = load_view_classifier()
-    network = ViewNetwork().eval()
+    network = ThumbnailNetwork(WIDTHS, len(CLASSES)).eval()
     network.load_state_dict({name: torch.from_numpy(value) for name, value in shipped.weights.items()})
     looks, _ = thumbnails(SEED, 3, workers=1)
     with torch.no_grad():
         expected = network(torch.from_numpy(looks)).softmax(1).numpy()
-    np.testing.assert_allclose(shipped.probabilities(looks), expected, atol=1e-5)
+    np.testing.assert_allclose(read_thumbnails(shipped.weights, looks), expected, atol=1e-5)
 
 
 def test_no_torch_is_loaded_to_tell_a_view() -> None:

@@ -4,7 +4,7 @@ from .archive import MASK_SIZE, read_masks, write_cohort
 from .cohort import simulate_patient, simulate_studies
 from .dicom import dicom_paths, write_dicom
 from .findings import DEVICES, FINDINGS, Finding
-from .rendering import finding_masks, render
+from .rendering import finding_masks, lung_mask, render
 from .study import Report, SimulatedPatient, SimulatedStudy
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SimulatedStudy",
     "dicom_paths",
     "finding_masks",
+    "lung_mask",
     "read_masks",
     "render",
     "simulate_patient",

@@ -12,7 +12,7 @@ from .lateral import Lateral
 from .lateral_findings import draw_lateral_finding
 from .study import SimulatedStudy, View
 
-__all__ = ["finding_masks", "render"]
+__all__ = ["finding_masks", "lung_mask", "render"]
 
 _MASK_LEVEL = 0.3
 
@@ -37,6 +37,13 @@ def finding_masks(study: SimulatedStudy, view: View, size: int) -> dict[str, NDA
         mask = footprint > _MASK_LEVEL
         masks[name] = masks[name] | mask if name in masks else mask
     return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def lung_mask(study: SimulatedStudy, size: int) -> NDArray[np.bool_]:
+    """Both lungs on the frontal radiograph, as their outlines are without what lies over them: bool (size, size)."""
+    layers, _ = _compose(study, "frontal", size)
+    assert isinstance(layers, Frontal)
+    return layers.lung > 0.5
 
 
 def _compose(study: SimulatedStudy, view: View, size: int) -> tuple[Frontal | Lateral, list[tuple[str, Field]]]:

@@ -16,49 +16,27 @@ import os
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.numpy import save
-from torch import Tensor, nn
 
 from ..simulation import simulate_patient
-from ..view import CLASSES, SIDE, ViewClassifier
+from ..view import CLASSES, ViewClassifier
+from .thumbnail_network import fit
 from .view_pictures import pictures_of, thumbnails
 
-__all__ = ["Outcome", "ViewNetwork", "choose_threshold", "judge", "main", "train_view_classifier", "varied_scores"]
+__all__ = ["Outcome", "choose_threshold", "judge", "main", "train_view_classifier", "varied_scores"]
 
 logger = logging.getLogger(__name__)
 
 TRAINING_SEED, THRESHOLD_SEED = 7001, 7002
 PATIENTS, THRESHOLD_PATIENTS = 2000, 400
 WIDTHS = (12, 24, 32)  # channels: 11,000 weights in all; a wider one answered fewer real films
-EPOCHS, BATCH, RATE, DECAY = 16, 256, 3e-3, 0.05
-SMOOTHING = 0.02  # of labels: some pictures are beyond telling, and nothing should be called certain
+EPOCHS = 16
 MOST_WRONG = 0.0005
 HARSHNESS = 1.6
 
 Scores = NDArray[np.float32]
 Classes = NDArray[np.int64]
-
-
-class ViewNetwork(nn.Module):
-    """What ``ViewClassifier.probabilities`` computes, under the same names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        channels = (1, *WIDTHS)
-        for number, (before, after) in enumerate(zip(channels, WIDTHS, strict=False)):
-            self.add_module(f"conv{number}", nn.Conv2d(before, after, 3, padding=1))
-        self.dropout = nn.Dropout(0.3)
-        self.head = nn.Linear(WIDTHS[-1] * (SIDE >> len(WIDTHS)) ** 2, len(CLASSES))
-
-    def forward(self, looks: Tensor) -> Tensor:
-        """(B, SIDE, SIDE) to logits (B, 3)."""
-        x = (looks - 0.5)[:, None]
-        for number in range(len(WIDTHS)):
-            x = F.max_pool2d(F.relu(self.get_submodule(f"conv{number}")(x)), 2)
-        return self.head(self.dropout(x.flatten(1)))
 
 
 class Outcome:
@@ -84,30 +62,9 @@ def train_view_classifier(
     """Fit the network and choose the threshold. The same arguments give the same classifier on the same machine."""
     looks, classes = thumbnails(TRAINING_SEED, patients, workers)
     logger.info("%d training pictures", len(looks))
-    classifier = ViewClassifier(_fitted(looks, classes), 1.0)
+    classifier = ViewClassifier(fit(looks, classes, WIDTHS, len(CLASSES), EPOCHS, TRAINING_SEED), 1.0)
     scores, truth = varied_scores(classifier, THRESHOLD_SEED, threshold_patients, HARSHNESS)
     return ViewClassifier(classifier.weights, choose_threshold(scores, truth))
-
-
-def _fitted(looks: NDArray[np.float32], classes: Classes) -> dict[str, NDArray[np.float32]]:
-    torch.manual_seed(TRAINING_SEED)
-    network = ViewNetwork()
-    x, y = torch.from_numpy(looks), torch.from_numpy(classes)
-    weight = len(y) / (len(CLASSES) * torch.bincount(y, minlength=len(CLASSES)).float().clamp(min=1))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    steps = EPOCHS * -(-len(y) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    for epoch in range(EPOCHS):
-        total = 0.0
-        for batch in torch.randperm(len(y)).split(BATCH):
-            loss = F.cross_entropy(network(x[batch]), y[batch], weight, label_smoothing=SMOOTHING)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach()) * len(batch)
-        logger.info("epoch %d of %d: loss %.4f", epoch + 1, EPOCHS, total / max(len(y), 1))
-    return {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
 
 
 def varied_scores(classifier: ViewClassifier, seed: int, patients: int, harshness: float) -> tuple[Scores, Classes]:

@@ -14,9 +14,22 @@ from PIL import Image, ImageDraw
 
 from ..simulation import render, simulate_patient
 from ..simulation.study import SimulatedStudy
-from ..view import CLASSES, SIDE, thumbnail
+from ..thumbnails import SIDE, thumbnail
+from ..view import CLASSES
 
-__all__ = ["pictures_of", "thumbnails"]
+__all__ = [
+    "DRAWN",
+    "RENDERED",
+    "axes",
+    "blurred",
+    "framed",
+    "neither",
+    "pictures_of",
+    "processed",
+    "thumbnails",
+    "varied",
+    "written_on",
+]
 
 RENDERED = 112  # px
 DRAWN = 80  # px, of the picture that is made from it
@@ -60,15 +73,20 @@ def _chunk(start: int, seed: int, patients: int, harshness: float) -> tuple[Fiel
 def pictures_of(study: SimulatedStudy, rng: np.random.Generator, harshness: float = 1.0) -> list[tuple[str, Field]]:
     """Varied pictures of one study with their class, some of them of no chest view at all."""
     films: dict[str, Field] = {view: render(study, view, RENDERED) for view in study.views}
-    found = [("frontal", _varied(films["frontal"], rng, harshness)) for _ in range(FRONTALS)]
+    found = [("frontal", varied(films["frontal"], rng, harshness)) for _ in range(FRONTALS)]
     if "lateral" in films:
-        found += [("lateral", _varied(films["lateral"], rng, harshness)) for _ in range(LATERALS)]
-    found += [("neither", _neither(films, rng, harshness)) for _ in range(FRONTALS)]
+        found += [("lateral", varied(films["lateral"], rng, harshness)) for _ in range(LATERALS)]
+    found += [("neither", neither(films, rng, harshness)) for _ in range(FRONTALS)]
     return found
 
 
-def _varied(film: Field, rng: np.random.Generator, harshness: float, box: Box | None = None) -> Field:
-    """A film of one view, still recognisable: what a site, a device, a scanner or a publisher makes of it."""
+def varied(
+    film: Field, rng: np.random.Generator, harshness: float, box: Box | None = None, turned: bool = True
+) -> Field:
+    """A film of one view, still recognisable: what a site, a device, a scanner or a publisher makes of it.
+
+    turned: sometimes by quarter turns, sometimes inverted.
+    """
     if box is None:
         width, height = rng.uniform(0.33, 0.58), rng.uniform(0.33, 0.58)
         off = 0.06 * harshness
@@ -76,16 +94,16 @@ def _varied(film: Field, rng: np.random.Generator, harshness: float, box: Box | 
     picture = _bent(film, rng, harshness, box)
     for _ in range(rng.integers(0, 3)):
         picture = _clouded(picture, rng, harshness)
-    picture = _processed(picture, rng, harshness)
+    picture = processed(picture, rng, harshness)
     if rng.random() < 0.4:
-        picture = _written_on(picture, rng)
+        picture = written_on(picture, rng)
     if rng.random() < 0.35:
-        picture = _framed(picture, rng)
+        picture = framed(picture, rng)
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
-    if rng.random() < 0.2:
+    if turned and rng.random() < 0.2:
         picture = np.rot90(picture, int(rng.integers(1, 4)))
-    if rng.random() < 0.2:
+    if turned and rng.random() < 0.2:
         picture = 1 - picture
     return np.ascontiguousarray(picture)
 
@@ -114,31 +132,31 @@ def _bent(film: Field, rng: np.random.Generator, harshness: float, box: Box) -> 
 
 def _clouded(picture: Field, rng: np.random.Generator, harshness: float) -> Field:
     """A soft opacity or lucency anywhere: a white lung, a cushion, an arm, gas."""
-    y, x = _axes()
+    y, x = axes()
     cx, cy = rng.uniform(0, 1, 2)
     rx, ry = rng.uniform(0.06, 0.32, 2)
     weight = np.exp(-(((x - cx) / rx) ** 2) - ((y - cy) / ry) ** 2).astype(np.float32)
     return picture + np.float32(rng.uniform(-0.2, 0.4) * harshness) * weight
 
 
-def _processed(picture: Field, rng: np.random.Generator, harshness: float) -> Field:
+def processed(picture: Field, rng: np.random.Generator, harshness: float) -> Field:
     """Exposure, uneven field, multi-frequency processing, blur and noise."""
-    y, x = _axes()
+    y, x = axes()
     slope = rng.normal(0, 0.10 * harshness, 2)
     picture = picture + np.float32(slope[0]) * (x - 0.5) + np.float32(slope[1]) * (y - 0.5)
     if rng.random() < 0.4:  # digital processing evens out what is large and lifts what is small
-        wide = _blurred(picture, rng.uniform(6, 18))
+        wide = blurred(picture, rng.uniform(6, 18))
         detail, evened = rng.uniform(-0.3, 0.8), rng.uniform(0, 0.5)
         picture = picture + np.float32(detail) * (picture - wide) - np.float32(evened) * (wide - wide.mean())
     if rng.random() < 0.5:
-        picture = _blurred(picture, rng.uniform(0.5, 2.0 * harshness))
+        picture = blurred(picture, rng.uniform(0.5, 2.0 * harshness))
     picture = picture + rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(rng.uniform(0, 0.06))
     low, high = np.percentile(picture, (rng.uniform(0, 8), rng.uniform(92, 100)))
     picture = np.clip((picture - low) / max(high - low, 1e-3), 0, 1)
     return np.power(picture, np.float32(np.exp(rng.normal(0, 0.4)))).astype(np.float32)
 
 
-def _written_on(picture: Field, rng: np.random.Generator) -> Field:
+def written_on(picture: Field, rng: np.random.Generator) -> Field:
     """Letters, arrows, cables and labels, black or white."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
@@ -154,7 +172,7 @@ def _written_on(picture: Field, rng: np.random.Generator) -> Field:
     return np.asarray(image, dtype=np.float32)
 
 
-def _framed(picture: Field, rng: np.random.Generator) -> Field:
+def framed(picture: Field, rng: np.random.Generator) -> Field:
     """Collimation or page around the film, even or with structure, differently wide at each side."""
     picture = picture.copy()
     widths = np.round(np.clip(rng.uniform(-0.08, 0.13, 4), 0, None) * DRAWN).astype(int)
@@ -168,20 +186,20 @@ def _framed(picture: Field, rng: np.random.Generator) -> Field:
     return np.where(inside, picture, np.clip(border, 0, 1)).astype(np.float32)
 
 
-def _neither(films: dict[str, Field], rng: np.random.Generator, harshness: float) -> Field:
+def neither(films: dict[str, Field], rng: np.random.Generator, harshness: float) -> Field:
     """A picture that has no answer."""
     film = films["lateral"] if "lateral" in films and rng.random() < 0.5 else films["frontal"]
     kind = rng.choice(("part", "limbs", "figure", "scrambled", "noise"), p=(0.25, 0.3, 0.15, 0.2, 0.1))
     if kind == "part":
         half = rng.uniform(0.08, 0.19)
         box = (*rng.uniform(0.15, 0.85, 2), half * rng.uniform(0.8, 1.25), half)
-        return _varied(film, rng, harshness, (float(box[0]), float(box[1]), float(box[2]), float(box[3])))
+        return varied(film, rng, harshness, (float(box[0]), float(box[1]), float(box[2]), float(box[3])))
     if kind == "limbs":
-        return _varied(_limbs(rng), rng, harshness)
+        return varied(_limbs(rng), rng, harshness)
     if kind == "figure":
         return _figure(films, rng, harshness)
     if kind == "scrambled":
-        return _scrambled(_varied(film, rng, harshness), rng)
+        return _scrambled(varied(film, rng, harshness), rng)
     cells = int(rng.choice((3, 6, 12, 40, DRAWN)))
     grid = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
     noise = np.asarray(grid.resize((DRAWN, DRAWN), Image.Resampling.BICUBIC), dtype=np.float32)
@@ -214,14 +232,14 @@ def _limbs(rng: np.random.Generator) -> Field:
             on_tissue.ellipse((x - 1.6 * rx, y - 1.6 * ry, x + 1.6 * rx, y + 1.6 * ry), fill=255)
             on_bone.ellipse((x - rx, y - ry, x + rx, y + ry), fill=int(rng.integers(120, 255)))
     around, within = (
-        _blurred(np.asarray(each, np.float32) / np.float32(255), rng.uniform(0.5, 3)) for each in (tissue, bone)
+        blurred(np.asarray(each, np.float32) / np.float32(255), rng.uniform(0.5, 3)) for each in (tissue, bone)
     )
     return around * np.float32(rng.uniform(0.25, 0.5)) + within * np.float32(rng.uniform(0.2, 0.5))
 
 
 def _figure(films: dict[str, Field], rng: np.random.Generator, harshness: float) -> Field:
     """Two films side by side or one above the other, as publications show them."""
-    first, second = (_varied(films[str(rng.choice(sorted(films)))], rng, harshness) for _ in range(2))
+    first, second = (varied(films[str(rng.choice(sorted(films)))], rng, harshness) for _ in range(2))
     both = np.concatenate([first, second], axis=int(rng.integers(2)))
     return np.ascontiguousarray(both)
 
@@ -238,7 +256,7 @@ def _scrambled(picture: Field, rng: np.random.Generator) -> Field:
     return np.ascontiguousarray(np.concatenate(rows))
 
 
-def _blurred(picture: Field, radius: float) -> Field:
+def blurred(picture: Field, radius: float) -> Field:
     """Three box filters of about ``radius`` px in all; the edges are repeated."""
     reach = max(1, round(radius))
     for axis in (0, 1):
@@ -253,6 +271,6 @@ def _blurred(picture: Field, radius: float) -> Field:
     return picture
 
 
-def _axes() -> tuple[Field, Field]:
+def axes() -> tuple[Field, Field]:
     axis = ((np.arange(DRAWN, dtype=np.float32) + 0.5) / DRAWN).astype(np.float32)
     return axis[:, None], axis[None, :]

@@ -1,20 +1,28 @@
 """Work that was asked for, and who is told of its end."""
 
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from .base import Base, UtcDateTime, now
 
-__all__ = ["Job", "WebhookDelivery"]
+__all__ = ["CANCELLED", "FAILED", "QUEUED", "RUNNING", "SUCCEEDED", "Job", "WebhookDelivery"]
+
+QUEUED: Final = "queued"
+RUNNING: Final = "running"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
 
 
 class Job(Base):
     """Work that outlives the request that asked for it, and the worker that began it.
 
     ``state``: queued, running, succeeded, failed or cancelled. A worker that holds a running job writes
-    ``heartbeat_at``; where that is old, the job is another worker's to take.
+    ``heartbeat_at``; where that is old, the job is another worker's to take. ``attempts`` counts how often the job was
+    begun and never goes back: with it, who has lost a job is told from who has it now.
     """
 
     __tablename__ = "job"
@@ -43,6 +51,7 @@ class Job(Base):
     requested_by: Mapped[str] = mapped_column(sa.String(96))
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     attempts: Mapped[int] = mapped_column(default=0)
+    lost: Mapped[int] = mapped_column(default=0)  # attempts that ended with their worker, or its database
     worker: Mapped[str | None] = mapped_column(sa.String(128))
     webhook: Mapped[str | None] = mapped_column(sa.Text)  # URL that is told of its end
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

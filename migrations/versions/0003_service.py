@@ -61,6 +61,7 @@ def _create_jobs() -> None:
         sa.Column("requested_by", sa.String(length=96), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lost", sa.Integer(), nullable=False),
         sa.Column("worker", sa.String(length=128), nullable=True),
         sa.Column("webhook", sa.Text(), nullable=True),
         sa.Column("created_at", TIME, nullable=False),

@@ -6,6 +6,7 @@ ends the process after ``seconds``, and what it may allocate is bounded by ``mem
 """
 
 import contextlib
+import contextvars
 import logging
 import multiprocessing
 import os
@@ -56,7 +57,8 @@ class DecoderPool:
         Besides ImageError: decoder-crashed, decoder-timeout, too-much-memory. A process that has served other files
         before may have been left broken by them: what crashes it is tried once more in a fresh one.
         """
-        return self._threads.submit(self._run, function, args, kwargs)
+        # In the caller's context, so that what is logged there names the caller's request.
+        return self._threads.submit(contextvars.copy_context().run, self._run, function, args, kwargs)
 
     def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """``submit``, and wait for the result."""

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 
@@ -14,10 +15,12 @@ from model.checkpoint import read_fingerprint
 from model.encoder import StudyEncoder
 from model.errors import ArchiveError
 
+from .admission import Admission
 from .engines import engines_of
 from .errors import add_error_handlers
-from .inference import Encoders
+from .inference import Encoders, batching_of
 from .middleware import RequestFrame
+from .observing import ArchiveWatch, Metrics
 from .openapi import describe_problems
 from .receiving import Receiver
 from .resources import Resources
@@ -31,6 +34,8 @@ log = logging.getLogger(__name__)
 
 DECODE_SECONDS = 60.0  # a request waits for it; the slowest usable file takes some 10, on an idle core
 
+PROBES = 4  # threads
+
 DESCRIPTION = """\
 Finds the past chest radiographs and reports that resemble a study. Errors are problem documents (RFC 9457) whose
 `type` can be followed. Not for clinical use.
@@ -42,22 +47,36 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
 
     encoder: used instead of loading ``settings.model_path``.
     """
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.worker_threads
+        # A thread for each request that is let in, so that none waits unseen, and some for what is always let in.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.max_requests + 8
         loaded = encoder or _load(settings, settings.model_path)
         catalog = open_catalog(settings.catalog_url)
-        encoders = Encoders(loaded, settings.model_path, load=lambda path: _load(settings, path), find=read_fingerprint)
+        encoders = Encoders(
+            loaded,
+            settings.model_path,
+            load=lambda path: _load(settings, path),
+            find=read_fingerprint,
+            batching=batching_of(settings),
+        )
         gallery = Gallery(catalog, settings.generations_dir, usable=encoders.usable, engines=engines_of(settings))
         _open(gallery, encoders, catalog)
         decoder = DecoderPool(settings.decode_workers, DECODE_SECONDS)
         decoder.warm_up()
         receiver = Receiver(settings, catalog, decoder)
-        app.state.resources = Resources(settings, catalog, gallery, encoders, decoder, receiver)
+        app.state.resources = Resources(
+            settings, catalog, gallery, encoders, decoder, receiver, metrics, anyio.CapacityLimiter(PROBES)
+        )
+        watch = ArchiveWatch(catalog, gallery, lambda: encoders.configured.encoder.fingerprint)
+        metrics.registry.register(watch)
         try:
             yield
         finally:
+            metrics.registry.unregister(watch)
+            encoders.close()
             decoder.close()
             catalog.close()
 
@@ -73,7 +92,8 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         # The body itself is limited in RequestFrame, which answers with a problem document.
         form_limits={"max_files": settings.max_files, "max_fields": 3 * MAX_EXCLUDED},
     )
-    app.add_middleware(RequestFrame, settings=settings)
+    app.add_middleware(Admission, limit=settings.max_requests, seconds=settings.request_timeout_s)
+    app.add_middleware(RequestFrame, settings=settings, metrics=metrics)
     add_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)

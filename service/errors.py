@@ -22,7 +22,7 @@ from model.errors import AltaError, ArchiveError, InputError
 
 from .problems import PROBLEMS
 
-__all__ = ["RequestError", "add_error_handlers", "internal_problem", "problem_response"]
+__all__ = ["RETRY_AFTER", "RequestError", "add_error_handlers", "internal_problem", "problem_response"]
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,15 @@ SLUG_OF_FIELD = {
     **dict.fromkeys(("exclude_patient_of", "exclude_study"), "bad-filter"),
 }
 
-RETRY_AFTER = {"too-busy": "5", "storage-full": "60"}  # seconds
+RETRY_AFTER = {"overloaded": "1", "request-timed-out": "5", "too-busy": "5", "storage-full": "60"}  # seconds
 
-HTTP_SLUGS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "file-too-large"}
+HTTP_SLUGS = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "file-too-large",
+}
 
 
 def problem_response(
@@ -59,6 +65,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     problem = PROBLEMS[slug]
+    request.scope["problem"] = slug  # for who counts them
     body = {
         "type": f"/problems/{slug}",
         "title": problem.title,
@@ -81,7 +88,7 @@ def add_error_handlers(app: FastAPI) -> None:
 def internal_problem(request: Request, error: Exception) -> JSONResponse:
     """Log where an unexpected error arose, without its message, which may quote a header of a patient's file."""
     frames = "".join(traceback.format_tb(error.__traceback__))
-    log.error("request %s failed: %s\n%s", request.scope.get("request_id"), type(error).__qualname__, frames)
+    log.error("request failed: %s\n%s", type(error).__qualname__, frames)
     return problem_response(request, "internal-error", "The request failed unexpectedly.")
 
 
@@ -91,7 +98,7 @@ async def _alta_error(request: Request, error: Exception) -> JSONResponse:
         return internal_problem(request, error)
     if isinstance(error, ArchiveError) and error.slug not in PROBLEMS:
         # The operator's business, and the message may name files or servers.
-        log.error("request %s: %s: %s", request.scope.get("request_id"), error.slug, error.message)
+        log.error("%s: %s", error.slug, error.message)
         return problem_response(request, ArchiveError.slug, f"The archive cannot answer: {error.slug}.")
     slug = error.slug if error.slug in PROBLEMS else InputError.slug
     members = error.members if isinstance(error, RequestError) else None
@@ -100,7 +107,7 @@ async def _alta_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
-    log.error("request %s: the database does not answer (%s)", request.scope.get("request_id"), type(error).__name__)
+    log.error("the database does not answer (%s)", type(error).__name__)
     return problem_response(request, ArchiveError.slug, "The archive cannot answer: database-unavailable.")
 
 

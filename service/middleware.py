@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import internal_problem, problem_response
+from .observing import UNMATCHED, Metrics, Work, record_stage, working_on
 from .settings import Settings
 
 __all__ = ["CONTENT_SECURITY_POLICY", "RequestFrame"]
@@ -27,8 +28,9 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class RequestFrame:
     """Outermost ASGI layer of ours, so that refused and failed requests are framed as well."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._settings = settings
         self._hosts = {name.lower() for name in settings.host_names}
 
@@ -36,10 +38,15 @@ class RequestFrame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         scope["request_id"] = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        work = Work("request_id", scope["request_id"], self._metrics)
+        with working_on(work), self._metrics.requests_running.track_inprogress():
+            await self._frame(scope, headers, receive, send, work)
+
+    async def _frame(self, scope: Scope, headers: Headers, receive: Receive, send: Send, work: Work) -> None:
+        started = time.perf_counter()
         status = 0
 
         async def send_framed(message: Message) -> None:
@@ -56,10 +63,17 @@ class RequestFrame:
                 raise  # too late for a problem document; the server closes the connection
             await internal_problem(Request(scope), error)(scope, receive, send_framed)
         finally:
+            if work.staged_at is not None:
+                record_stage("finish", time.perf_counter() - work.staged_at)
             # The route's template, not the path: a path can hold a StudyInstanceUID.
-            route = getattr(scope.get("route"), "path", "-")
-            milliseconds = 1000 * (time.perf_counter() - started)
-            log.info("%s %s %s %d %.0f ms", scope["request_id"], scope["method"], route, status, milliseconds)
+            route = getattr(scope.get("route"), "path", UNMATCHED)
+            seconds = time.perf_counter() - started
+            self._metrics.count_request(scope["method"], route, status, seconds)
+            if "problem" in scope:
+                self._metrics.count_problem(scope["problem"])
+            milliseconds = round(1000 * seconds)
+            fields = {"method": scope["method"], "route": route, "status": status, "milliseconds": milliseconds}
+            log.info("%(method)s %(route)s %(status)d %(milliseconds)d ms", fields)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         host = re.sub(r":\d+$", "", headers.get("host", "")).lower()
@@ -73,14 +87,18 @@ class RequestFrame:
         if length.isdecimal() and int(length) > limit:
             await problem_response(Request(scope), "file-too-large", too_large)(scope, receive, send)
             return
-        received = 0
+        received, waited = 0, 0.0
 
         async def receive_counted() -> Message:
-            nonlocal received
+            nonlocal received, waited
+            began = time.perf_counter()
             message = await receive()
+            waited += time.perf_counter() - began
             received += len(message.get("body", b""))
             if received > limit:  # a body without a length, or longer than it said
                 raise HTTPException(413, too_large)
+            if received and message["type"] == "http.request" and not message.get("more_body", False):
+                record_stage("receive", waited)
             return message
 
         await self._app(scope, receive_counted, send)

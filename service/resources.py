@@ -3,11 +3,14 @@
 import logging
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter
+
 from index import Catalog, DecoderPool, Gallery, Snapshot
 from model.errors import ArchiveError, EmptyIndex, ModelMismatch
 
 from .errors import RequestError
 from .inference import Encoders, Inference
+from .observing import Metrics
 from .receiving import Receiver
 from .settings import Settings
 
@@ -38,7 +41,10 @@ class Moment:
 
 @dataclass(frozen=True)
 class Resources:
-    """What the service holds open while it runs; all of it can be rebuilt from the database and the settings."""
+    """What the service holds open while it runs; all of it can be rebuilt from the database and the settings.
+
+    probes: threads of their own for who looks from outside, so that they see a service whose threads are all at work.
+    """
 
     settings: Settings
     catalog: Catalog
@@ -46,6 +52,8 @@ class Resources:
     encoders: Encoders
     decoder: DecoderPool
     receiver: Receiver
+    metrics: Metrics
+    probes: CapacityLimiter
 
     def top_k(self, asked: int | None) -> int:
         top_k = self.settings.default_top_k if asked is None else asked

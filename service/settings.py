@@ -88,10 +88,30 @@ class Settings(BaseSettings):
     max_files: int = Field(default=8, ge=1, description="Most files in one request, prior study included.")
     max_top_k: int = Field(default=100, ge=1, description="Most hits one request may ask for.")
     default_top_k: int = Field(default=10, ge=1, description="Hits returned when the request names no number.")
-    worker_threads: int = Field(
+    max_requests: int = Field(
+        default=64,
+        ge=1,
+        description="Requests worked on at once; the next one is answered 429 before its body is read. Health, metrics"
+        " and documents do not count.",
+    )
+    request_timeout_s: float = Field(
+        default=60.0, gt=0, description="Seconds from the end of a request's body within which it is answered."
+    )
+    batch_size: int = Field(
         default=8,
         ge=1,
-        description="Requests worked on at once; those with an image wait for a decoder in turn.",
+        description="Images that are encoded together at most; of texts, four times as many. More than 8 are worth it"
+        " on a GPU only.",
+    )
+    batch_wait_ms: float = Field(
+        default=4.0,
+        ge=0,
+        description="Milliseconds that a query waits for others to be encoded with, where others came lately.",
+    )
+    text_cache: int = Field(
+        default=4096,
+        ge=0,
+        description="Texts whose embeddings are kept in memory, under a keyed hash and without the text. 0: none.",
     )
     decode_workers: int = Field(
         default=2,
@@ -101,6 +121,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe message logged."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How a line of the log is written: `text`, or `json`, one object a line."
     )
 
     @field_validator("model_path")

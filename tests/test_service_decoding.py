@@ -101,7 +101,7 @@ def test_our_messages_are_written_once_whatever_the_root_logger_does(
     logging.getLogger("index.embedding.job").debug("too small")
     logging.getLogger("other").info("not ours")
     lines = capsys.readouterr().err.splitlines()
-    assert len([line for line in lines if "INFO service.middleware: pacs-42 GET /livez 200" in line]) == 1
+    assert len([line for line in lines if "INFO service.middleware: GET /livez 200" in line and line.endswith("[pacs-42]")]) == 1
     assert not [line for line in lines if "too small" in line or "not ours" in line]
 
 

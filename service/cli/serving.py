@@ -24,7 +24,7 @@ def serve() -> None:
     from ..logs import configure_logging
 
     settings = Settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         require_safe_exposure(settings)
     except ValueError as error:
@@ -33,9 +33,7 @@ def serve() -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     migrate(settings.catalog_url)
     # uvicorn's access log holds study UIDs; the service logs route templates only.
-    uvicorn.run(
-        create_app(settings), host=settings.host, port=settings.port, access_log=False, log_level=settings.log_level
-    )
+    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, access_log=False, log_config=None)
 
 
 def demo(

@@ -1,6 +1,6 @@
 """HTTP routes: parse, one call, shape the reply."""
 
-from . import dicomweb, documents, health, reports, search, studies, zero_shot
+from . import dicomweb, documents, health, metrics, reports, search, studies, zero_shot
 
 __all__ = ["ROUTERS"]
 
@@ -11,5 +11,6 @@ ROUTERS = (
     dicomweb.router,
     reports.router,
     health.router,
+    metrics.router,
     documents.router,
 )

@@ -9,6 +9,7 @@ from index import Filters
 from model.errors import TextError
 
 from ..deps import ExcludeOwnPatient, FormFilters, FormTopK, MomentDep, ResourcesDep, UploadedStudy
+from ..observing import stage
 from ..openapi import problem_responses
 from ..query import QueryStudy
 from ..resources import Moment, Resources
@@ -88,7 +89,8 @@ def _search(
 ) -> SearchReply:
     fingerprint = moment.inference.encoder.fingerprint
     snapshot = moment.searched()
-    hits = snapshot.search(kind, vector, top_k, filters, fingerprint)
+    with stage("search"):
+        hits = snapshot.search(kind, vector, top_k, filters, fingerprint)
     return SearchReply(
         model_fingerprint=fingerprint,
         generation=snapshot.info.id,

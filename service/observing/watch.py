@@ -1,0 +1,83 @@
+"""Gauges of the archive, read when they are scraped: from the open snapshot, and with cheap statements from SQL."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Final
+
+import sqlalchemy as sa
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from index import Catalog, Gallery
+from index.embedding.pending import pending_counts
+from index.tables import KINDS, Job
+from model.errors import AltaError
+
+__all__ = ["ArchiveWatch"]
+
+log = logging.getLogger(__name__)
+
+PENDING_SECONDS: Final = 30.0  # counting what is not embedded reads every study
+STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled")
+
+FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "alta_generation": ("Identifier of the index generation that is searched.", ()),
+    "alta_searchable_studies": ("Studies that can be found by their images and by their reports.", ("kind",)),
+    "alta_database_up": ("1 where the database answered this scrape, else 0.", ()),
+    "alta_jobs": ("Jobs in the database, by state.", ("state",)),
+    "alta_embeddings_pending": (
+        f"Studies that lack an embedding of the encoders in use; counted every {PENDING_SECONDS:.0f} s.",
+        ("kind",),
+    ),
+}
+
+
+class ArchiveWatch(Collector):
+    """fingerprint: of the encoders whose missing embeddings are counted. A database that is away costs its gauges."""
+
+    def __init__(self, catalog: Catalog, gallery: Gallery, fingerprint: Callable[[], str]) -> None:
+        self._catalog, self._gallery, self._fingerprint = catalog, gallery, fingerprint
+        self._pending: tuple[float, dict[str, float]] | None = None  # when, and how many of each kind
+        self._counting = threading.Lock()
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Without values: the registry asks when the app starts, when nothing need be counted."""
+        yield from (_family(name) for name in FAMILIES)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        values: dict[str, dict[str, float]] = {name: {} for name in FAMILIES}
+        snapshot = self._gallery.snapshot
+        if snapshot is not None:
+            values["alta_generation"] = {"": snapshot.info.id}
+            values["alta_searchable_studies"] = {kind: snapshot.rows(kind) for kind in KINDS}
+        try:
+            values["alta_jobs"] = self._jobs_by_state()
+            values["alta_embeddings_pending"] = self._pending_by_kind()
+        except (AltaError, SQLAlchemyError) as error:
+            log.warning("the database cannot be asked for metrics (%s)", type(error).__name__)
+        values["alta_database_up"] = {"": float(bool(values["alta_embeddings_pending"]))}
+        for name, found in values.items():
+            family = _family(name)
+            for label, value in found.items():
+                family.add_metric((label,) if label else (), value)
+            yield family
+
+    def _jobs_by_state(self) -> dict[str, float]:
+        with self._catalog.session() as session:
+            rows = session.execute(sa.select(Job.state, sa.func.count()).group_by(Job.state))
+            return dict.fromkeys(STATES, 0.0) | {row[0]: row[1] for row in rows}
+
+    def _pending_by_kind(self) -> dict[str, float]:
+        with self._counting:
+            if self._pending is None or monotonic() - self._pending[0] > PENDING_SECONDS:
+                counts = pending_counts(self._catalog, self._fingerprint())
+                self._pending = monotonic(), dict(counts)
+            return self._pending[1]
+
+
+def _family(name: str) -> GaugeMetricFamily:
+    text, labels = FAMILIES[name]
+    return GaugeMetricFamily(name, text, labels=labels)

@@ -20,14 +20,17 @@ from .intake.refusals import RefusedFile, refusal_counts, refused_files
 from .pairs import Pairs, read_pairs
 from .progress import Progress
 from .records import ReportRecord, StudyRecord
+from .reports.labels import label_pending
 from .reports.texts import ReportText, parse_sections
 from .search.delta import count_since
 from .search.filters import Filters
 from .search.gallery import Gallery
+from .search.pages import Page, Place, Search, SearchHit
+from .search.ranking import RankBy, Ranking, Scale
 from .search.snapshot import Hit, Snapshot
 from .slots import arrange_slots
 from .sources import FolderSource, ManifestSource, StudySource, ZipSource, source_of
-from .studies import find_study, prior_slots, study_slots
+from .studies import StoredStudy, find_study, prior_slots, stored_study, study_slots
 
 __all__ = [
     "Catalog",
@@ -41,16 +44,24 @@ __all__ = [
     "IngestSummary",
     "InstanceFacts",
     "ManifestSource",
+    "Page",
     "Pairs",
+    "Place",
     "Progress",
     "PruneSummary",
+    "RankBy",
+    "Ranking",
     "ReceivedStore",
     "Refusal",
     "RefusedFile",
     "Reindex",
     "ReportRecord",
     "ReportText",
+    "Scale",
+    "Search",
+    "SearchHit",
     "Snapshot",
+    "StoredStudy",
     "StudyRecord",
     "StudySource",
     "ZipSource",
@@ -62,6 +73,7 @@ __all__ = [
     "embed_pending",
     "end_reindex",
     "find_study",
+    "label_pending",
     "list_generations",
     "ingest_folder",
     "ingest_manifest",
@@ -81,6 +93,7 @@ __all__ = [
     "reindex_under_way",
     "rollback",
     "source_of",
+    "stored_study",
     "study_slots",
     "verify_generation",
     "with_seen_view",

@@ -86,6 +86,7 @@ class InstanceFacts:
     acquired: str | None = None
     derived: bool | None = None
     description: str | None = None
+    institution: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def describe_dicom(dataset: Dataset) -> InstanceFacts:
         acquired=_acquired(dataset),
         derived=_derived(dataset),
         description=_text(dataset, "StudyDescription"),
+        institution=(_text(dataset, "InstitutionName") or "")[:64] or None,
     )
 
 

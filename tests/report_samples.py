@@ -40,7 +40,7 @@ def hl7(sample: Sample, *orders: Sample, header: str = "", control_id: str = "M1
     sent = f"{sample.issued}{zone}" if sample.issued else ""
     lines = [
         header
-        or rf"MSH|^~\&|RIS|HOSPITAL|ALTA|ARCHIVE|{sent}||ORU^R01^ORU_R01|{control_id}|P|2.5.1|||||||UNICODE UTF-8",
+        or rf"MSH|^~\&|RIS|HOSPITAL|ALTA|ARCHIVE|{sent}||ORU^R01^ORU_R01|{control_id}|P|2.5.1||||||UNICODE UTF-8",
         f"PID|1||{sample.patient}^^^HOSPITAL^MR~999^^^STATE^NH||{NAME}||19500101|F" if sample.patient else "PID|1",
         "PV1|1|O",
     ]

@@ -151,18 +151,19 @@ def test_the_side_is_that_of_the_phrase() -> None:
     assert sides("In the left base, there is consolidation.")["Consolidation", PRESENT] == "left"
 
 
-def test_a_report_holds_one_statement_a_finding_unless_sides_differ() -> None:
-    same = report_findings(["Possible effusion. No large pneumothorax.", "Small right effusion."])
-    assert [row for row in same if row.finding == "Pleural Effusion"] == [
-        ReportFinding("Pleural Effusion", PRESENT, "right")
-    ]
-    other = report_findings(["Right effusion. No effusion on the left."])
-    assert [row for row in other if row.finding == "Pleural Effusion"] == [
-        ReportFinding("Pleural Effusion", PRESENT, "right"),
-        ReportFinding("Pleural Effusion", ABSENT, "left"),
-    ]
-    both = report_findings(["Right effusion.", "Left effusion."])
-    assert [row.laterality for row in both if row.finding == "Pleural Effusion"] == ["bilateral"]
+def test_a_report_holds_one_statement_a_finding_the_strongest() -> None:
+    def effusion(*texts: str) -> list[ReportFinding]:
+        return [row for row in report_findings(texts) if row.finding == "Pleural Effusion"]
+
+    right = [ReportFinding("Pleural Effusion", PRESENT, "right")]
+    assert effusion("Possible effusion. No large effusion.", "Small right effusion.") == right
+    assert effusion("Right effusion. No effusion on the left.") == right
+    assert effusion("No effusion. Possible left effusion.") == [ReportFinding("Pleural Effusion", UNCERTAIN, "left")]
+    assert effusion("Right effusion.", "Left effusion.") == [ReportFinding("Pleural Effusion", PRESENT, "bilateral")]
+
+
+def test_a_text_without_sentences_takes_no_longer_than_it_is() -> None:
+    assert report_findings(["no effusion and " * 60_000]) == []
 
 
 def test_no_finding_is_a_report_without_anything_abnormal() -> None:

@@ -37,7 +37,7 @@ _COPIED = (
     "sop_instance_uid",
 )
 OTHER_PATIENT: Final = "conflicting-patient"
-_STUDY_FIELDS = ("accession_number", "study_date", "study_time", "study_order", "description")
+_STUDY_FIELDS = ("accession_number", "study_date", "study_time", "study_order", "description", "institution")
 
 
 @dataclass

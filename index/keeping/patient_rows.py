@@ -24,6 +24,7 @@ from ..tables import (
     Instance,
     Patient,
     Report,
+    ReportFinding,
     Study,
 )
 from .forgotten import NamedPatient, Pseudonym, accession_pseudonym, study_pseudonym
@@ -135,6 +136,8 @@ def erase(session: Session, rows: PatientRows, refuse: Iterable[str], deed: str)
     for batch in batched(rows.studies, IN):
         remove_embeddings(session, Embedding.study_id.in_(batch))
         session.execute(sa.delete(EmbeddingFailure).where(EmbeddingFailure.study_id.in_(batch)))
+    for batch in batched(rows.reports, IN):
+        session.execute(sa.delete(ReportFinding).where(ReportFinding.report_id.in_(batch)))
     for column, ids in (
         (Report.id, rows.reports),
         (Instance.id, rows.instances),

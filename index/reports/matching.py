@@ -183,7 +183,7 @@ class _Holding:
             return
         for held in others:
             if held.status == WITHDRAWN and _may_be_one(report, held) and _standing(report, held) < Standing.NEWER:
-                withdraw(report, held.source)
+                withdraw(self._session, report, held.source)
                 return
         matched = place.matched
         if matched is None:
@@ -223,7 +223,7 @@ class _Holding:
                 if _standing(withdrawal, held) > Standing.OLDER:
                     if held.status == MATCHED:
                         self._lose(held)
-                    withdraw(held, withdrawal.source)
+                    withdraw(self._session, held, withdrawal.source)
             elif held.status == REFUSED:  # another report of the study, which may have its turn now
                 self._again.add(held.id)
                 held.study_id, held.status, held.reason, held.detail = None, UNMATCHED, None, None

@@ -18,6 +18,7 @@ from ..dicom import clean
 from ..embedding.removal import forget_embeddings
 from ..keeping.forgotten import without_forgotten
 from ..tables import MATCHED, REFUSED, REPORT, UNMATCHED, WITHDRAWN, Report
+from .labels import label_reports, unlabel
 from .texts import SECTIONS, ReportText
 from .versions import Standing, Version, compare
 
@@ -61,15 +62,19 @@ def record_reports(catalog: Catalog, session: Session, reports: Sequence[ReportT
             reopened += _take(session, row, report, patient)
         rows.append(row)
     session.flush()
+    label_reports(session, [row for row in dict.fromkeys(rows) if row.labelled is None])
     return RecordedReports([row.id for row in rows], reopened)
 
 
-def withdraw(row: Report, by: str) -> None:
+def withdraw(session: Session, row: Report, by: str) -> None:
     """Leave nothing of a report but that it was withdrawn. Its study's embedding is the caller's business."""
     nothing = ReportText(row.source)
     for name in ("text", "sha256", *SECTIONS):
         setattr(row, name, getattr(nothing, name))
     row.status, row.reason, row.detail = WITHDRAWN, None, f"Withdrawn by {by}."
+    row.language = row.labelled = None
+    if row.id is not None:
+        unlabel(session, [row.id])
 
 
 def reopen_refused(session: Session, study_id: int) -> list[int]:
@@ -100,8 +105,10 @@ def _take(session: Session, row: Report, report: ReportText, patient: str | None
         forget_embeddings(session, [held], REPORT)
     if report.withdrawn:
         row.study_id = None  # matching finds it again, and withdraws what older versions it has there
-        withdraw(row, report.source)
+        withdraw(session, row, report.source)
         return []
+    if changed or report.language not in (None, row.language):
+        row.language, row.labelled = report.language, None
     for name in ("text", "sha256", *SECTIONS):
         setattr(row, name, getattr(report, name))
     if report.refusal:

@@ -15,6 +15,7 @@ from model.errors import InputError
 from model.report_sections import SECTIONS, parse_sections
 
 from ..dicom import Refusal, clean
+from .language import primary_language
 
 __all__ = [
     "MAX_TEXT",
@@ -46,6 +47,7 @@ class ReportText:
     numbering, number: what its sender calls it, and in which counting; None where only its study names it.
     stage: preliminary, final or corrected. issued_at: when this version was, in any zone. withdrawn: it no longer
     holds; then it has no text. All three as far as the sender says.
+    language: primary tag of BCP 47, where the source says it.
     by_name: only the name of its file says that this is a report; it is one if the archive has a study of that name.
     """
 
@@ -65,6 +67,7 @@ class ReportText:
     stage: str | None = None
     issued_at: datetime | None = None
     withdrawn: bool = False
+    language: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -118,7 +121,10 @@ def report_of_row(row: Mapping[str, str], source: str) -> ReportText:
     accession = row.get("accession_number") or row.get("accession") or None
     report = _composed(row, source)
     patient_id = row.get("patient_id") or None
-    report = replace(report, study_instance_uid=uid, accession_number=accession, patient_id=patient_id)
+    language = primary_language(row.get("language"))
+    report = replace(
+        report, study_instance_uid=uid, accession_number=accession, patient_id=patient_id, language=language
+    )
     return checked(report)
 
 

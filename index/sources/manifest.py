@@ -20,8 +20,9 @@ class ManifestSource:
     """The JPEG, PNG or DICOM files that a CSV lists, read where they lie, and the reports in its rows.
 
     Columns: image_path (relative to the CSV), study_id or study_instance_uid; and where known patient_id, view,
-    study_date or study_order or offset_days, sex, age, modality (CR), accession_number, and a report as text or report,
-    or as findings and impression. Others are ignored. A study_id that is no UID becomes the accession number.
+    study_date or study_order or offset_days, sex, age, modality (CR), accession_number, institution, and a report as
+    text or report, or as findings and impression, with its language. Others are ignored. A study_id that is no UID
+    becomes the accession number.
     ``files`` raises InputError: no-such-file, bad-table.
     """
 
@@ -101,6 +102,7 @@ def _source(manifest: Path, folder: Path, number: int, row: dict[str, str]) -> S
         age=parse_age(row.get("age") or row.get("patient_age")),
         instance_number=number,
         description=row.get("description") or None,
+        institution=row.get("institution", "")[:64] or None,
     )
     return Source(folder / image, given=facts)
 

@@ -24,6 +24,7 @@ _NORMAL_CHEST: Final = re.compile(
     r"(?:disease|abnormalit(?:y|ies)|process(?:es)?|findings?|patholog(?:y|ies)|changes|chest|thorax)"
     r"|nothing acute)\b"
 )
+LONGEST: Final = 2_000  # characters: a longer clause is no sentence, and reading it takes the square of its length
 _COLON: Final = re.compile(r"\s*:\s*")
 
 
@@ -63,35 +64,26 @@ def find_mentions(text: str) -> list[Mention]:
 def report_findings(texts: Iterable[str]) -> list[ReportFinding]:
     """What the parts of one English report, such as findings and impression, say together.
 
-    A finding asserted anywhere is present; one suspected and not asserted is uncertain; else, if denied, absent. A
-    weaker statement stays beside a stronger one only where both name another side. No Finding is always among them:
-    present where the report names nothing present or uncertain but support devices and says that something is normal,
-    absent where it names an abnormality; missing where the report says nothing that is understood.
+    One row a finding: present where it is asserted anywhere, else uncertain where it is suspected, else absent; the
+    side is that of the mentions that decide. No Finding stands first: present where nothing but support devices is
+    present or uncertain and something is called normal or is denied, absent where something abnormal is named. No row
+    at all where the report says nothing that is understood.
     """
-    said: dict[str, dict[Assertion, set[Laterality | None]]] = defaultdict(lambda: defaultdict(set))
+    said: dict[str, dict[Assertion, set[Laterality]]] = defaultdict(lambda: defaultdict(set))
     for text in texts:
         for mention in find_mentions(text):
-            said[mention.finding][mention.assertion].add(mention.laterality)
-    rows = [row for finding in FINDINGS if finding != NO_FINDING for row in _whole(finding, said.get(finding, {}))]
-    if said:
-        abnormal = any(row.assertion != ABSENT and row.finding != "Support Devices" for row in rows)
-        abnormal = abnormal or any(said[OTHER][assertion] for assertion in (PRESENT, UNCERTAIN))
-        rows.insert(0, ReportFinding(NO_FINDING, ABSENT if abnormal else PRESENT))
-    return rows
-
-
-def _whole(finding: str, said: dict[Assertion, set[Laterality | None]]) -> Iterator[ReportFinding]:
-    strongest: Laterality | None = None
-    first = True
-    for assertion in _STRENGTH:
-        if not said.get(assertion):
-            continue
-        side = joined({side for side in said[assertion] if side is not None})
-        if first:
-            first, strongest = False, side
-            yield ReportFinding(finding, assertion, side)
-        elif side is not None and strongest not in (None, "bilateral", side) and side != "bilateral":
-            yield ReportFinding(finding, assertion, side)
+            said[mention.finding][mention.assertion].update(filter(None, [mention.laterality]))
+    decided = {
+        finding: next((assertion, joined(found[assertion])) for assertion in _STRENGTH if assertion in found)
+        for finding, found in said.items()
+    }
+    rows = [ReportFinding(name, *decided[name]) for name in FINDINGS if name in decided and name != NO_FINDING]
+    if not decided:
+        return []
+    abnormal = any(
+        assertion != ABSENT for name, (assertion, _) in decided.items() if name not in (NO_FINDING, "Support Devices")
+    )
+    return [ReportFinding(NO_FINDING, ABSENT if abnormal else PRESENT), *rows]
 
 
 def _plain(sentence: str) -> str:
@@ -101,6 +93,8 @@ def _plain(sentence: str) -> str:
 
 def _of_sentence(sentence: str) -> Iterator[tuple[str, Assertion, Laterality | None]]:
     for low, high in clauses(sentence):
+        if high - low > LONGEST:
+            continue
         clause = masked(sentence[low:high])
         for finding, start, end, sign in _terms(clause):
             if _is_heading(finding, clause, start, end):

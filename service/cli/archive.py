@@ -94,6 +94,17 @@ def refused(
     console.print(f"In all: {', '.join(f'{slug} {count}' for slug, count in counts.most_common()) or 'none'}.")
 
 
+@archive.command("label")
+def label() -> None:
+    """Read the findings of reports that came before there were labels, or were read by older rules."""
+    from index import label_pending, open_catalog
+
+    settings = archive_settings()
+    with closing(open_catalog(settings.catalog_url)) as catalog, progress_bar("labelling") as progress:
+        done = label_pending(catalog, progress)
+    console.print(f"Labelled {done} reports.")
+
+
 @db.command("upgrade")
 def upgrade() -> None:
     """Create the schema, or bring an older one up to date."""

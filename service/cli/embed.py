@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
@@ -36,7 +36,7 @@ def embed(
     ] = None,
 ) -> None:
     """Embed every study and report that has no current embedding. Kill it at any time; it goes on where it was."""
-    from index import EmbedSummary, embed_pending, live_generation, open_catalog
+    from index import EmbedSummary, embed_pending, label_pending, live_generation, open_catalog
 
     if watch and (ray or retry_failed):
         raise InputError("--watch works on this host alone and without --retry-failed.", "bad-option")
@@ -55,6 +55,8 @@ def embed(
             f"[yellow]The live generation is of other encoders, those in {theirs};"
             f" searches do not see what {ours} embeds.[/yellow]"
         )
+    with staged_progress() as report:
+        label_pending(catalog, lambda done, total: report("labelling", done, total))
     if watch:
         from index.embedding.watch import embed_as_it_comes
 
@@ -78,11 +80,14 @@ def embed(
 
 
 def _on_cluster(address: str, batch_size: int, workers: int | None, retry_failed: bool) -> None:
+    from index import label_pending, open_catalog
     from index.embedding.ray_job import embed_on_ray
     from model.alta_encoder import load_encoder
     from model.checkpoint import read_fingerprint
 
     settings = archive_settings()
+    with closing(open_catalog(settings.catalog_url)) as catalog:
+        label_pending(catalog)
     model = settings.model_path.absolute()
     with progress_bar("embedding") as progress:
         summary = embed_on_ray(

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from model.errors import InputError
 
 from ...dicom import Refusal, clean
+from ..language import primary_language
 from ..texts import ReportText, checked, decoded, is_uid
 from ..versions import CORRECTED, FINAL, PRELIMINARY
 from .blocks import Block, compose, section_of_concept
@@ -159,6 +160,7 @@ def _converted(report: Any, address: str, beside: _Beside, source: str) -> Repor
         stage=_STAGES.get(report.status),
         issued_at=issued.astimezone(UTC) if issued else None,
         withdrawn=report.status in _WITHDRAWN,
+        language=primary_language(str(report.language or "")),
     )
     if about.withdrawn:
         return checked(about)

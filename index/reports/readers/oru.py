@@ -14,6 +14,7 @@ from typing import Final
 from model.errors import InputError
 
 from ...dicom import Refusal
+from ..language import primary_language
 from ..texts import ReportText, checked, is_uid
 from ..versions import CORRECTED, FINAL, PRELIMINARY
 from .blocks import Block, compose, section_of_concept
@@ -116,6 +117,7 @@ def _report(order: _Order, message: Hl7Message, source: str) -> ReportText:
         stage=PRELIMINARY if state == _PENDING else state if state != _WITHDRAWN else None,
         issued_at=parse_timestamp(request.text(22), zone_of(sent)) or parse_timestamp(sent),
         withdrawn=state == _WITHDRAWN,
+        language=primary_language(header.text(19)),  # HL7 v2.5 2.14.9.19, principal language of message
     )
     if about.withdrawn:
         return checked(about)

@@ -15,6 +15,7 @@ from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
 from ...dicom import Refusal, clean, describe_dicom
+from ..language import primary_language
 from ..texts import ReportText
 from ..versions import CORRECTED, FINAL, PRELIMINARY
 from .blocks import Block, compose, section_of_concept
@@ -60,6 +61,7 @@ def _report(dataset: Dataset, source: str) -> ReportText:
             patient_id=facts.patient_id,
             stage=_stage(dataset),
             issued_at=parse_timestamp(written, _words(dataset, "TimezoneOffsetFromUTC")),
+            language=_language(dataset),
         )
         return compose(list(_blocks(dataset)), about)
     except Exception as error:  # pydicom raises many kinds on broken values
@@ -102,6 +104,14 @@ def _value(item: Dataset, kind: str, meaning: str) -> str:
             unit = _concept(measured, "MeasurementUnitsCodeSequence")[1]
             return f"{meaning}: {_words(measured, 'NumericValue')} {unit}".strip()
     return ""
+
+
+def _language(dataset: Dataset) -> str | None:
+    """PS3.16 TID 1204: the language of the content item and its descendants, here of the whole document."""
+    for item in _items(dataset, "ContentSequence"):
+        if _concept(item, "ConceptNameCodeSequence")[0] == "121049":
+            return primary_language(_concept(item, "ConceptCodeSequence")[0])
+    return None
 
 
 def _stage(dataset: Dataset) -> str:

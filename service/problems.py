@@ -136,7 +136,20 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "too-busy": ProblemType(
         503,
         "Too many senders at once",
-        "Half of ALTA_WORKER_THREADS can store instances. Send it again a little later.",
+        "An eighth of ALTA_MAX_REQUESTS can store instances. Send it again a little later.",
+    ),
+    "overloaded": ProblemType(
+        429,
+        "Too many requests at once",
+        "ALTA_MAX_REQUESTS are being worked on. Nothing was read; send it again after Retry-After.",
+    ),
+    "request-timed-out": ProblemType(
+        503,
+        "The answer took too long",
+        "The service had too much to do to answer within ALTA_REQUEST_TIMEOUT_S. Send it again after Retry-After.",
+    ),
+    "client-left": ProblemType(
+        499, "The client has gone", "The connection was closed before the answer; only the log and metrics see this."
     ),
     "storage-full": ProblemType(
         503,

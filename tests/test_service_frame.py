@@ -78,6 +78,7 @@ def test_the_service_stays_alive_while_the_encoder_works_and_encodes_one_request
     archive_folder: Path,
 ) -> None:
     entered, finish = threading.Event(), threading.Event()
+    finish.set()  # while it warms up
     running = 0
 
     class Slow(FakeEncoder):
@@ -91,6 +92,8 @@ def test_the_service_stays_alive_while_the_encoder_works_and_encodes_one_request
             return super().encode_texts(texts)
 
     with serve(settings_for(archive_folder), Slow()) as client, ThreadPoolExecutor(4) as callers:
+        entered.clear()
+        finish.clear()
         asked = [callers.submit(client.post, "/v1/search/text-to-image", json={"text": "a"}) for _ in range(4)]
         assert entered.wait(10)
         assert client.get("/livez").status_code == 200

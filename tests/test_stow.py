@@ -395,7 +395,7 @@ def test_a_body_that_drips_ends(monkeypatch: pytest.MonkeyPatch, size: int, enou
 
 
 def test_more_senders_than_places_are_told_to_come_later(tmp_path: Path) -> None:
-    few = settings_for(tmp_path, receive=True, min_free_mb=0, worker_threads=3)
+    few = settings_for(tmp_path, receive=True, min_free_mb=0, max_requests=3)
     migrate(few.catalog_url)
     arrived, go_on = threading.Event(), threading.Event()
     results: list[int] = []

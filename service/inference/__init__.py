@@ -1,6 +1,7 @@
 """Where requests meet the encoders."""
 
+from .batching import Observer
 from .encoders import Encoders
-from .inference import Inference
+from .inference import Batching, Inference, batching_of
 
-__all__ = ["Encoders", "Inference"]
+__all__ = ["Batching", "Encoders", "Inference", "Observer", "batching_of"]

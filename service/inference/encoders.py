@@ -15,7 +15,8 @@ from index import GenerationInfo
 from model.encoder import StudyEncoder
 from model.errors import AltaError, ArchiveError, ModelMismatch
 
-from .inference import Inference
+from .batching import Observer
+from .inference import Batching, Inference
 
 __all__ = ["Encoders"]
 
@@ -28,6 +29,7 @@ class Encoders:
     """Thread-safe. load: encoders from a folder. find: the fingerprint of a folder's encoders, without loading them.
 
     configured_path: tried for a generation whose own path does not lead to its encoders on this host.
+    batching, observer: of the requests that are answered with any of them. Encoders are warm before they are used.
     """
 
     def __init__(
@@ -36,8 +38,11 @@ class Encoders:
         configured_path: Path,
         load: Callable[[Path], StudyEncoder],
         find: Callable[[Path], str],
+        batching: Batching | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        self.configured = Inference(configured)  # for what needs no index, until there is one
+        self._batching, self._observer = batching, observer
+        self.configured = self._start(configured)  # for what needs no index, until there is one
         self._configured_path, self._load, self._find = configured_path, load, find
         self._loaded = {configured.fingerprint: self.configured}
         self._failed: dict[str, tuple[float, ArchiveError]] = {}  # until when, and why
@@ -91,16 +96,29 @@ class Encoders:
             if fingerprint not in self._loaded:
                 return
             kept = {fingerprint, wanted}
-            for other in [name for name in self._loaded if name not in kept]:
-                del self._loaded[other]
-                log.info("encoders %s are no longer needed", other[:12])
+            dropped = [self._loaded.pop(name) for name in list(self._loaded) if name not in kept]
             if self.configured.encoder.fingerprint not in self._loaded:
                 self.configured = self._loaded[fingerprint]
+        for inference in dropped:
+            inference.close()
+            log.info("encoders %s are no longer needed", inference.encoder.fingerprint[:12])
+
+    def close(self) -> None:
+        """End the threads that encode, once what waits has been encoded."""
+        with self._lock:
+            loaded = list(self._loaded.values())
+        for inference in loaded:
+            inference.close()
+
+    def _start(self, encoder: StudyEncoder) -> Inference:
+        inference = Inference(encoder, self._batching, self._observer)
+        inference.warm_up()
+        return inference
 
     def _fetch(self, info: GenerationInfo) -> None:
         fingerprint = info.model_fingerprint
         try:
-            inference = Inference(self._load(self._folder_of(info)))
+            inference = self._start(self._load(self._folder_of(info)))
         except Exception as error:  # whatever a damaged folder raises: the old encoders go on answering
             reason = error.message if isinstance(error, AltaError) else type(error).__name__
             problem = ModelMismatch(f"The encoders of generation {info.id} cannot be loaded: {reason}")

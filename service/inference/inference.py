@@ -1,52 +1,124 @@
-"""The one place where requests meet the encoder. Batching across requests will go in here.
+"""The one place where requests meet the encoders.
 
-Axis: D embedding width.
+Axes: N texts, D embedding width.
 """
 
 from collections.abc import Sequence
-from threading import Lock
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 import numpy as np
 
 from model.encoder import StudyEncoder, StudyImages
 from model.prompts import PROMPT_SETS
 
+from ..caller import wait_for
 from ..schemas import Notice
+from ..settings import Settings
+from .batching import Batcher, Line, Observer
+from .kept import KeptDirections
 
-__all__ = ["Inference"]
+__all__ = ["Batching", "Inference", "batching_of"]
+
+STUDIES, TEXTS, ENSEMBLES = "studies", "texts", "ensembles"
+TEXTS_PER_IMAGE: Final = 4  # a text of some length costs the published encoders a quarter of an image
+
+
+@dataclass(frozen=True)
+class Batching:
+    """batch_size: images in a batch; of texts, four times as many. wait_s: for company. bound: items in a line.
+
+    kept: directions of texts that are kept; 0 keeps none but those of the built-in findings.
+    """
+
+    batch_size: int = 8
+    wait_s: float = 0.004
+    bound: int = 64
+    kept: int = 4096
+
+
+def batching_of(settings: Settings) -> Batching:
+    return Batching(settings.batch_size, settings.batch_wait_ms / 1000, settings.max_requests, settings.text_cache)
 
 
 class Inference:
-    """Runs one encoder call at a time: side by side they would only compete for the same cores or device."""
+    """A pair of encoders as requests use it. Thread-safe.
 
-    def __init__(self, encoder: StudyEncoder) -> None:
+    What is asked at the same time is encoded together. Every call may raise RequestError: overloaded, and those of
+    ``caller``. Rows are float32 of length 1 and must not be written to.
+    """
+
+    def __init__(
+        self, encoder: StudyEncoder, batching: Batching | None = None, observer: Observer | None = None
+    ) -> None:
         self.encoder = encoder
-        self._lock = Lock()
-        # Only of the built-in findings: a caller's texts may be about a patient and are not kept.
-        self._findings: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}  # by fingerprint and name
+        self.warm = False  # whether ``warm_up`` has been
+        chosen = batching or Batching()
+        self._images_at_once = min(chosen.batch_size, chosen.bound)
+        self._texts_at_once = TEXTS_PER_IMAGE * chosen.batch_size
+        self._kept = KeptDirections(chosen.kept)
+        self._findings: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        lines = {
+            STUDIES: Line(encoder.encode_studies, self._images_at_once),
+            TEXTS: Line(self._encode_texts, self._texts_at_once),
+            # An ensemble is averaged before it is normalised: each is a call of its own.
+            ENSEMBLES: Line(lambda sets: [encoder.encode_prompts(prompts) for prompts in sets], 1),
+        }
+        self._batcher = Batcher(lines, chosen.wait_s, chosen.bound, observer)
+
+    @property
+    def depths(self) -> dict[str, int]:
+        """Items that wait to be encoded, by line: studies, texts, ensembles."""
+        return self._batcher.depths
 
     def study(self, images: StudyImages) -> np.ndarray:
-        """(D,) of length 1."""
-        with self._lock:
-            return self.encoder.encode_studies([images])[0]
+        """(D,)."""
+        size = sum(slot is not None for slot in images.slots())
+        return wait_for(self._batcher.submit(STUDIES, images, size))
 
     def text(self, text: str) -> np.ndarray:
-        """(D,) of length 1."""
-        with self._lock:
-            return self.encoder.encode_texts([text])[0]
+        """(D,)."""
+        return self.texts([text])[0]
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, D)."""
+        rows = np.empty((len(texts), self.encoder.dimension), np.float32)
+        places: dict[str, list[int]] = {}
+        for place, text in enumerate(texts):
+            places.setdefault(text, []).append(place)
+        new = []
+        for text, where in places.items():
+            row = self._kept.find((text,))
+            if row is None:
+                new.append(text)
+            else:
+                rows[where] = row
+        # One part after the other, so that a request with many texts does not keep others waiting for all of them.
+        for start in range(0, len(new), self._texts_at_once):
+            part = new[start : start + self._texts_at_once]
+            encoded = wait_for(self._batcher.submit(TEXTS, part, len(part)))
+            for text, row in zip(part, encoded, strict=True):
+                self._kept.keep((text,), row)
+                rows[places[text]] = row
+        return rows
 
     def prompts(self, prompts: Sequence[str]) -> np.ndarray:
-        """(D,) of length 1 for a set of phrasings."""
-        with self._lock:
-            return self.encoder.encode_prompts(prompts)
+        """(D,) for a set of phrasings."""
+        if len(prompts) == 1:
+            return self.text(prompts[0])
+        row = self._kept.find(prompts)
+        if row is None:
+            row = wait_for(self._batcher.submit(ENSEMBLES, tuple(prompts), len(prompts)))
+            self._kept.keep(prompts, row)
+        return row
 
     def finding(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The positive and the negative direction, each (D,) of length 1, of a built-in finding."""
-        key = self.encoder.fingerprint, name
-        if key not in self._findings:
+        """The positive and the negative direction, each (D,), of a built-in finding."""
+        if name not in self._findings:
             pair = PROMPT_SETS[name]
-            self._findings[key] = self.prompts(pair.positive), self.prompts(pair.negative)
-        return self._findings[key]
+            self._findings[name] = self.prompts(pair.positive), self.prompts(pair.negative)
+        return self._findings[name]
 
     def length_warnings(self, texts: Sequence[str]) -> list[Notice]:
         """One warning for each text that is longer than the encoder reads."""
@@ -57,3 +129,30 @@ class Inference:
             for n, count in enumerate(counts, 1)
             if count > limit
         ]
+
+    def warm_up(self) -> None:
+        """Encode one study of each shape, a full batch, short and long texts, and the built-in findings.
+
+        The first call of a shape costs more than others: kernels are chosen, buffers made. Raises what encoding raises.
+        """
+        film = np.zeros((self.encoder.transform.crop,) * 2, np.float32)
+        for images in (StudyImages(film, film), StudyImages(film, None, film), StudyImages(film, film, film, film)):
+            self.study(images)
+        for together in (1, self._images_at_once):
+            for future in [self._batcher.submit(STUDIES, StudyImages(film)) for _ in range(together)]:
+                future.result()
+        longest = "effusion " * self.encoder.context_length
+        for together in (1, self._texts_at_once):
+            self._batcher.submit(TEXTS, [longest] * together, together).result()
+        for name in PROMPT_SETS:
+            self.finding(name)
+        self.warm = True
+
+    def close(self) -> None:
+        """End the thread once what waits has been encoded."""
+        self._batcher.close()
+
+    def _encode_texts(self, parts: list[list[str]]) -> list[np.ndarray]:
+        """A part is the texts of one request."""
+        rows = iter(self.encoder.encode_texts([text for part in parts for text in part]))
+        return [np.stack(list(islice(rows, len(part)))) for part in parts]

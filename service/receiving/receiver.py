@@ -46,7 +46,7 @@ class Receiver:
         self._catalog = catalog
         self._decoder = decoder
         self._store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
-        self._places = threading.BoundedSemaphore(max(1, settings.worker_threads // 2))
+        self._places = threading.BoundedSemaphore(max(1, settings.max_requests // 8))
 
     def store(self, content_type: str, chunks: Iterable[bytes], study: str | None = None) -> list[Stored]:
         """Keep the parts of a multipart/related body and take them in. One entry a part, in their order.

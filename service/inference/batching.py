@@ -1,0 +1,157 @@
+"""Items of many requests meet here and are encoded in batches, by one thread.
+
+One thread, because calls side by side would only compete for the same cores or device, and because every thread that
+calls torch gets a set of working threads of its own.
+
+A batch goes as soon as the device is free and the batch is full, or has as many items as the one before it had, or its
+first item has waited for a few milliseconds. So a lone caller never waits for company, and callers that come together
+are not parted. While the device works the next batch gathers by itself.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import RequestError
+
+__all__ = ["Batcher", "Line", "Observer"]
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Told of every batch, in the thread that encodes; it must not block."""
+
+    def encoded(self, line: str, waited_s: Sequence[float], size: int, seconds: float) -> None:
+        """A batch of ``line`` was encoded.
+
+        waited_s: of each item, from joining the line to the beginning of its batch. size: images or texts.
+        """
+        ...
+
+
+@dataclass(eq=False)
+class _Item:
+    value: Any
+    size: int
+    joined: float  # monotonic
+    result: "Future[np.ndarray]" = field(default_factory=Future)
+
+
+@dataclass(eq=False)
+class Line:
+    """Items of one kind. encode: values to one result each. batch_size: sum of sizes; a larger item is a batch."""
+
+    encode: Callable[[list[Any]], Iterable[np.ndarray]]
+    batch_size: int
+    items: deque[_Item] = field(default_factory=deque, init=False)
+    company: int = field(default=1, init=False)  # items of the last batch
+
+    def ready_at(self, wait_s: float) -> float:
+        """When its first items are to go, in the time of ``monotonic``. The line is not empty."""
+        if len(self.items) >= self.company or sum(item.size for item in self.items) >= self.batch_size:
+            return 0.0
+        return self.items[0].joined + wait_s
+
+    def take(self) -> list[_Item]:
+        batch = [self.items.popleft()]
+        size = batch[0].size
+        while self.items and size + self.items[0].size <= self.batch_size:
+            batch.append(self.items.popleft())
+            size += batch[-1].size
+        self.company = len(batch)
+        return batch
+
+
+class Batcher:
+    """Thread-safe. lines: by their names. wait_s: for company. bound: items in a line at most."""
+
+    def __init__(self, lines: Mapping[str, Line], wait_s: float, bound: int, observer: Observer | None = None) -> None:
+        self._lines = dict(lines)
+        self._wait_s, self._bound, self._observer = wait_s, bound, observer
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def depths(self) -> dict[str, int]:
+        """Items that wait, by line."""
+        with self._changed:
+            return {name: len(line.items) for name, line in self._lines.items()}
+
+    def submit(self, line: str, value: Any, size: int = 1) -> "Future[np.ndarray]":
+        """What ``value`` is encoded to. Cancelling it takes the value out of its line. Raises RequestError: overloaded."""
+        item = _Item(value, size, monotonic())
+        with self._changed:
+            items = self._lines[line].items
+            if len(items) >= self._bound:
+                raise RequestError(f"As many {line} as may wait to be encoded, {self._bound}, do.", "overloaded")
+            items.append(item)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="encoder", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        item.result.add_done_callback(lambda result: self._forget(line, item) if result.cancelled() else None)
+        return item.result
+
+    def close(self) -> None:
+        """End the thread when what waits has been encoded. Whoever holds on to this and comes later is still served."""
+        with self._changed:
+            self._closed = True
+            thread = self._thread
+            self._changed.notify()
+        if thread is not None:
+            thread.join()
+
+    def _forget(self, line: str, item: _Item) -> None:
+        with self._changed:
+            items = self._lines[line].items
+            if item in items:  # else its batch was taken in this moment, and passes it over
+                items.remove(item)
+
+    def _work(self) -> None:
+        while (taken := self._next()) is not None:
+            name, batch = taken
+            batch = [item for item in batch if item.result.set_running_or_notify_cancel()]
+            if not batch:
+                continue
+            began = monotonic()
+            self._encode(self._lines[name], batch)
+            if self._observer is not None:
+                waited = [began - item.joined for item in batch]
+                self._observer.encoded(name, waited, sum(item.size for item in batch), monotonic() - began)
+
+    def _next(self) -> tuple[str, list[_Item]] | None:
+        with self._changed:
+            while True:
+                waiting = [(line.ready_at(self._wait_s), name) for name, line in self._lines.items() if line.items]
+                now = monotonic()
+                ready = [name for at, name in waiting if at <= now]
+                if ready:
+                    name = min(ready, key=lambda name: self._lines[name].items[0].joined)
+                    return name, self._lines[name].take()
+                if not waiting and self._closed:
+                    self._thread = None
+                    return None
+                self._changed.wait(min(waiting)[0] - now if waiting else None)
+
+    def _encode(self, line: Line, batch: list[_Item]) -> None:
+        try:
+            done = list(zip(batch, line.encode([item.value for item in batch]), strict=True))
+        except BaseException as error:  # whatever it is, it is for who waits; the thread goes on
+            if len(batch) == 1:
+                batch[0].result.set_exception(error)
+                return
+            log.warning("a batch of %d failed (%s); its items are encoded one by one", len(batch), type(error).__name__)
+            for item in batch:
+                self._encode(line, [item])
+            return
+        for item, result in done:
+            item.result.set_result(result)

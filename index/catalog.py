@@ -21,7 +21,7 @@ from model.errors import ArchiveError
 
 from .tables import Secret
 
-__all__ = ["PATIENT_SECRET", "Catalog", "migrate", "open_catalog", "pseudonym"]
+__all__ = ["ACCESS_LOCK", "PATIENT_SECRET", "Catalog", "migrate", "open_catalog", "pseudonym"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ PATIENT_SECRET = "patient-key"
 # Any fixed number: PostgreSQL's advisory lock that lets one writer in at a time, as SQLite does by itself.
 WRITER_LOCK = 0x414C5441
 BUILDER_LOCK = WRITER_LOCK + 1  # and the one that lets one builder of generations in
+ACCESS_LOCK = WRITER_LOCK + 2  # of keys, usage and audit: a long ingest holds no answer up
 
 
 class Catalog:
@@ -40,7 +41,7 @@ class Catalog:
         self.url = sa.make_url(url).render_as_string(hide_password=True)
         self.engine = _engine(url)
         self._writing = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
-        self._patient_secret: bytes | None = None
+        self._secrets: dict[str, bytes] = {}
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -76,22 +77,27 @@ class Catalog:
                 connection.invalidate()  # a pooled connection would keep the lock
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, lock: int = WRITER_LOCK) -> Iterator[Session]:
         """A session of one transaction: committed at the end, rolled back on an error.
 
         One writer at a time on both databases, so a writer may read, decide and write without a race.
+        lock: writers of another one are not waited for on PostgreSQL; SQLite has one for all.
         Raises ArchiveError database-unavailable: whether the transaction was committed is then unknown.
         """
         with _unbroken(self), Session(self._writing, expire_on_commit=False) as session, session.begin():
             if self.engine.dialect.name == "postgresql":
-                session.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
+                session.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
             yield session
 
     def patient_key(self, patient_id: str, issuer: str = "") -> str:
         """The pseudonym of a patient: 64 hexadecimal digits, HMAC-SHA256 under this catalog's own secret."""
-        if self._patient_secret is None:
-            self._patient_secret = self._read_secret(PATIENT_SECRET)
-        return pseudonym(self._patient_secret, patient_id, issuer)
+        return pseudonym(self.secret(PATIENT_SECRET), patient_id, issuer)
+
+    def secret(self, name: str) -> bytes:
+        """This catalog's own secret of a name: 32 random bytes, made when first asked for."""
+        if name not in self._secrets:
+            self._secrets[name] = self._read_secret(name)
+        return self._secrets[name]
 
     def close(self) -> None:
         """Give every pooled connection back."""

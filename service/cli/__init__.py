@@ -12,6 +12,7 @@ from rich.markup import escape
 from model.errors import AltaError
 
 from .archive import archive, db, ingest
+from .audit import audit
 from .backup import backup as backup
 from .console import console
 from .data import data
@@ -25,6 +26,7 @@ from .encoders import adapters, import_published
 from .evaluation import evaluate
 from .forget import forget as forget
 from .index import index
+from .keys import keys
 from .reports import reports as reports
 from .serving import demo, serve
 from .training import simulate, train
@@ -45,6 +47,8 @@ for name, group in (
     ("index", index),
     ("archive", archive),
     ("evaluate", evaluate),
+    ("keys", keys),
+    ("audit", audit),
     ("db", db),
 ):
     app.add_typer(group, name=name)

@@ -10,12 +10,13 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 
-from index import Catalog, DecoderPool, Gallery, live_generation, open_catalog
+from index import Catalog, Gallery, live_generation, open_catalog
 from model.checkpoint import read_fingerprint
 from model.encoder import StudyEncoder
 from model.errors import ArchiveError
 
 from .admission import Admission
+from .decoder import Decoder
 from .engines import engines_of
 from .errors import add_error_handlers
 from .inference import Encoders, batching_of
@@ -61,10 +62,11 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
             load=lambda path: _load(settings, path),
             find=read_fingerprint,
             batching=batching_of(settings),
+            observer=metrics,
         )
         gallery = Gallery(catalog, settings.generations_dir, usable=encoders.usable, engines=engines_of(settings))
         _open(gallery, encoders, catalog)
-        decoder = DecoderPool(settings.decode_workers, DECODE_SECONDS)
+        decoder = Decoder(settings.decode_workers, DECODE_SECONDS)
         decoder.warm_up()
         receiver = Receiver(settings, catalog, decoder)
         app.state.resources = Resources(

@@ -87,7 +87,7 @@ class Batcher:
             return {name: len(line.items) for name, line in self._lines.items()}
 
     def submit(self, line: str, value: Any, size: int = 1) -> "Future[np.ndarray]":
-        """What ``value`` is encoded to. Cancelling it takes the value out of its line. Raises RequestError: overloaded."""
+        """What ``value`` is encoded to. Cancelling takes it out of its line. Raises RequestError: overloaded."""
         item = _Item(value, size, monotonic())
         with self._changed:
             items = self._lines[line].items

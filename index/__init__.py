@@ -22,7 +22,7 @@ from .progress import Progress
 from .records import ReportRecord, StudyRecord
 from .reports.labels import label_pending
 from .reports.texts import ReportText, parse_sections
-from .search.delta import count_since
+from .search.delta import Seen, count_since
 from .search.filters import Filters
 from .search.gallery import Gallery
 from .search.pages import Page, Place, Search, SearchHit
@@ -60,6 +60,7 @@ __all__ = [
     "Scale",
     "Search",
     "SearchHit",
+    "Seen",
     "Snapshot",
     "StoredStudy",
     "StudyRecord",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
@@ -14,15 +15,17 @@ from .dicom import InstanceFacts
 from .priors import in_window, prior_window
 from .records import StudyRecord, read_records
 from .slots import CURRENT_SLOTS, PRIOR_SLOTS, arrange_slots, is_earlier
-from .tables import ACCEPTED, Instance, Patient, Study
+from .tables import ACCEPTED, IMAGE, Embedding, Instance, Patient, Study
 
 __all__ = [
     "History",
     "SlotFiles",
+    "StoredStudy",
     "find_study",
     "histories",
     "prior_slots",
     "slot_instances",
+    "stored_study",
     "study_slots",
 ]
 
@@ -39,6 +42,41 @@ class History:
 
     def __iter__(self) -> Iterator[Study]:
         return iter(self.studies)
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """An archived study to ask with.
+
+    files: by slot, as they are embedded; empty without a frontal image. prior_uid: the study of the prior slots.
+    embedding: float32 (D,), length 1, made from exactly these files; None where there is no such row.
+    """
+
+    record: StudyRecord
+    files: SlotFiles
+    prior_uid: str | None
+    embedding: np.ndarray | None
+
+
+def stored_study(catalog: Catalog, study_instance_uid: str, fingerprint: str) -> StoredStudy:
+    """The archived study and what a model made of it. Raises UnknownStudy."""
+    with catalog.snapshot() as session:
+        study = _require(session, study_instance_uid)
+        slots = slot_instances(histories(session, [study.patient_id])[study.patient_id], study)
+        stored = sa.select(Embedding.vector).where(
+            Embedding.study_id == study.id,
+            Embedding.kind == IMAGE,
+            Embedding.model_fingerprint == fingerprint,
+            Embedding.source_hash == study.image_source,  # else it is of other files than these
+        )
+        vector = session.scalar(stored)
+        prior = slots.get(PRIOR_SLOTS[0])
+        return StoredStudy(
+            read_records(session.connection(), [study.id])[study.id],
+            {slot: Path(instance.path) for slot, instance in slots.items()},
+            session.scalar(sa.select(Study.study_instance_uid).where(Study.id == prior.study_id)) if prior else None,
+            None if vector is None else np.frombuffer(vector, "<f4"),
+        )
 
 
 def find_study(catalog: Catalog, study_instance_uid: str) -> StudyRecord:

@@ -1,25 +1,28 @@
 """What routes ask for, as annotated types."""
 
-from datetime import date
 from typing import Annotated
 
-from fastapi import Depends, File, Form, Request, UploadFile
-
-from index import Filters
+from fastapi import Depends, File, Form, Query, Request, UploadFile
 
 from .errors import RequestError
-from .query import QueryStudy, Upload, read_study
+from .query import AskedFilm, QueryStudy, Upload, read_archived_study, read_asked_film, read_study
 from .resources import Moment, Resources
-from .schemas import MAX_EXCLUDED, Modality, SearchFilters, Sex, Uid, View, Years
+from .schemas import EXAMPLE_UID, FlatFilters, FlatOptions, FlatPreset, FlatRanked, Uid
 
 __all__ = [
-    "ExcludeOwnPatient",
+    "AskedFilmDep",
+    "AskedStudy",
+    "CheckImage",
     "FormFilters",
-    "FormTopK",
+    "FormOptions",
+    "FormPreset",
     "MomentDep",
+    "OptionalStudy",
+    "QueryFilters",
+    "QueryRanked",
     "Receiving",
     "ResourcesDep",
-    "UploadedStudy",
+    "Views",
 ]
 
 
@@ -44,59 +47,17 @@ async def _receiving(resources: ResourcesDep) -> None:
 
 Receiving = Depends(_receiving)
 
-FormTopK = Annotated[
-    int | None, Form(ge=1, description="How many hits; the service has a default and a limit.", examples=[5])
-]
+FormFilters = Annotated[FlatFilters, Form()]
+QueryFilters = Annotated[FlatFilters, Query()]
+FormPreset = Annotated[FlatPreset, Form()]
+FormOptions = Annotated[FlatOptions, Form()]
+QueryRanked = Annotated[FlatRanked, Query()]
 
-
-def _form_filters(
-    modality: Annotated[
-        list[Modality] | None, Form(description="DICOM modality of the study.", examples=[["DX"]])
-    ] = None,
-    view: Annotated[
-        list[View] | None, Form(description="Studies with an image of one of these views.", examples=[["frontal"]])
-    ] = None,
-    date_from: Annotated[
-        date | None, Form(description="Earliest study date, inclusive.", examples=["2019-01-01"])
-    ] = None,
-    date_to: Annotated[date | None, Form(description="Latest study date, inclusive.", examples=["2024-12-31"])] = None,
-    sex: Annotated[list[Sex] | None, Form(description="Patient's sex (DICOM).", examples=[["F"]])] = None,
-    age_min: Annotated[Years | None, Form(description="Youngest age at the study, in years.", examples=[40])] = None,
-    age_max: Annotated[Years | None, Form(description="Oldest age at the study, in years.", examples=[70])] = None,
-    exclude_patient_of: Annotated[
-        list[Uid] | None,
-        Form(
-            max_length=MAX_EXCLUDED,
-            description="StudyInstanceUIDs in the archive: no study of their patients is a hit.",
-        ),
-    ] = None,
-    exclude_study: Annotated[
-        list[Uid] | None, Form(max_length=MAX_EXCLUDED, description="StudyInstanceUIDs that are no hits.")
-    ] = None,
-) -> Filters:
-    """The form's flat spelling of ``SearchFilters``."""
-    return SearchFilters(
-        modality=modality,
-        view=view,
-        date_from=date_from,
-        date_to=date_to,
-        sex=sex,
-        age_min=age_min,
-        age_max=age_max,
-        exclude_patient_of=exclude_patient_of,
-        exclude_study=exclude_study,
-    ).for_index()
-
-
-FormFilters = Annotated[Filters, Depends(_form_filters)]
-
-ExcludeOwnPatient = Annotated[
-    bool,
-    Form(description="No study of the query's own patient is a hit, where a DICOM header names the patient."),
-]
-
-Files = Annotated[list[UploadFile], File(description="DICOM, JPEG or PNG images of one study.")]
+Files = Annotated[list[UploadFile] | None, File(description="DICOM, JPEG or PNG images of one study.")]
 PriorFiles = Annotated[list[UploadFile] | None, File(description="Images of an earlier study of the same patient.")]
+ArchivedUid = Annotated[
+    Uid | None, Form(description="A study of the archive to ask with, instead of files.", examples=[EXAMPLE_UID])
+]
 Views = Annotated[
     list[str] | None,
     Form(
@@ -107,24 +68,77 @@ Views = Annotated[
 ]
 
 
-def _uploaded_study(
+CheckImage = Annotated[
+    bool,
+    Form(description="Refuse what is surely no chest radiograph, and warn of what may be none, is inverted or turned."),
+]
+
+
+def _asked_study(
     resources: ResourcesDep,
     moment: MomentDep,
-    files: Files,
+    files: Files = None,
+    study_instance_uid: ArchivedUid = None,
     views: Views = None,
     prior_files: PriorFiles = None,
     prior_views: Views = None,
     find_prior: Annotated[
-        bool, Form(description="Without `prior_files`: look for the patient's prior study in the archive.")
+        bool, Form(description="Without `prior_files`: use the patient's prior study in the archive.")
     ] = True,
-) -> QueryStudy:
-    return read_study(
-        Upload("files", files, views or ()),
-        Upload("prior_files", prior_files or (), prior_views or ()),
-        moment.inference.encoder.transform,
+    check_image: CheckImage = True,
+) -> QueryStudy | None:
+    encoder = moment.inference.encoder
+    if study_instance_uid is None:
+        if not files:
+            return None
+        return read_study(
+            Upload("files", files, views or ()),
+            Upload("prior_files", prior_files or (), prior_views or ()),
+            encoder.transform,
+            resources.decoder,
+            resources.catalog,
+            find_prior=find_prior,
+            check=check_image and resources.settings.check_images,
+        )
+    if files or prior_files:
+        raise RequestError("Expected `files` or `study_instance_uid`, found both.", "bad-query")
+    return read_archived_study(
+        study_instance_uid,
+        encoder.fingerprint,
+        encoder.transform,
         resources.decoder,
-        resources.catalog if find_prior else None,
+        resources.catalog,
+        find_prior=find_prior,
     )
 
 
-UploadedStudy = Annotated[QueryStudy, Depends(_uploaded_study)]
+def _asked_film(
+    resources: ResourcesDep,
+    moment: MomentDep,
+    files: Files = None,
+    study_instance_uid: ArchivedUid = None,
+    views: Views = None,
+    check_image: CheckImage = True,
+) -> AskedFilm:
+    return read_asked_film(
+        Upload("files", files or (), views or ()),
+        study_instance_uid,
+        moment.inference.encoder.transform,
+        resources.decoder,
+        resources.catalog,
+        check=check_image and resources.settings.check_images,
+    )
+
+
+AskedFilmDep = Annotated[AskedFilm, Depends(_asked_film)]
+
+OptionalStudy = Annotated[QueryStudy | None, Depends(_asked_study)]
+
+
+def _required_study(study: OptionalStudy) -> QueryStudy:
+    if study is None:
+        raise RequestError("Expected `files`, or the `study_instance_uid` of an archived study; found none.", "no-file")
+    return study
+
+
+AskedStudy = Annotated[QueryStudy, Depends(_required_study)]

@@ -86,7 +86,22 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "bad-prior": ProblemType(
         422, "Not a prior study", "`prior_files` takes an earlier study of the same patient as `files`."
     ),
-    "no-file": ProblemType(422, "No file", "Send at least one file in the form field `files`."),
+    "no-file": ProblemType(
+        422,
+        "No study",
+        "Send at least one file in the form field `files`, or the `study_instance_uid` of an archived study.",
+    ),
+    "bad-query": ProblemType(
+        422,
+        "Not clear what to search with",
+        "Send the files of one study, or `study_instance_uid`, or `text`, or `text` with one of the others.",
+    ),
+    "bad-cursor": ProblemType(
+        422, "Not a cursor of this archive", "A cursor is used as it was given, within an hour. Search again."
+    ),
+    "cursor-outdated": ProblemType(
+        410, "The hits cannot be gone on with", "The index was built with other encoders meanwhile. Search again."
+    ),
     "too-many-files": ProblemType(413, "Too many files", "A study query has a handful of images. See GET /v1/model."),
     "file-too-large": ProblemType(
         413,
@@ -131,7 +146,30 @@ PROBLEMS: Mapping[str, ProblemType] = {
     ),
     "archive-error": ProblemType(503, "The archive cannot answer", "The operator finds the reason in the log."),
     "receiving-disabled": ProblemType(
-        403, "The service takes nothing in", "Studies and reports can be sent only where ALTA_RECEIVE is 1."
+        403,
+        "The service takes nothing in",
+        "Studies and reports can be sent and deleted, and jobs be asked for, only where ALTA_RECEIVE is 1.",
+    ),
+    "unknown-job": ProblemType(404, "Unknown job", "No job has that id. GET /v1/jobs lists them."),
+    "too-many-jobs": ProblemType(
+        429, "Too many jobs wait", "A thousand jobs wait to be done. Is `alta worker` running? Ask again later."
+    ),
+    "path-not-allowed": ProblemType(
+        403,
+        "Nothing is taken in from that path",
+        "A job takes in what lies under one of ALTA_INGEST_ROOTS, links followed; without any, nothing. The path is"
+        " absolute and has to be there when the job is asked for.",
+    ),
+    "webhook-not-allowed": ProblemType(
+        422,
+        "Nobody is told at that address",
+        "Jobs tell their end to URLs whose scheme, host and port are one of ALTA_WEBHOOK_ORIGINS.",
+    ),
+    "worker-lost": ProblemType(
+        503,
+        "The job lost its worker",
+        "Its worker died or fell silent three times. Look why (memory, disk, a broken file), then ask for the job"
+        " again: it goes on where it was. The `error` of a job; no request is answered with it.",
     ),
     "too-busy": ProblemType(
         503,

@@ -7,7 +7,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from ..tables import ACCEPTED, Instance, Patient, Study
+from model.findings import ABSENT, NO_FINDING, PRESENT
+
+from ..tables import ACCEPTED, MATCHED, Instance, Patient, Report, ReportFinding, Study
 
 __all__ = ["NO_FILTERS", "Filters"]
 
@@ -17,8 +19,10 @@ class Filters:
     """Which studies may be hits; an empty tuple or None does not restrict.
 
     views: any of PA, AP, LATERAL, ... , frontal, lateral, unknown. Dates and ages are inclusive, ages in completed
-    years: someone of 70.9 is 70. A study without the value asked for is left out. Exclusions name studies by UID and
-    patients by one of their studies or by key.
+    years: someone of 70.9 is 70. A study without the value asked for is left out. findings: any that the study's report
+    asserts. without_findings: none that it asserts or suspects; a report that was not read says neither. institutions
+    as written; languages of the report as primary tags. Exclusions name studies by UID and patients by one of their
+    studies or by key.
     """
 
     modalities: tuple[str, ...] = ()
@@ -28,6 +32,10 @@ class Filters:
     date_to: date | None = None
     age_min: float | None = None
     age_max: float | None = None
+    findings: tuple[str, ...] = ()
+    without_findings: tuple[str, ...] = ()
+    institutions: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
     exclude_studies: tuple[str, ...] = ()
     exclude_patient_of: tuple[str, ...] = ()
     exclude_patients: tuple[str, ...] = ()
@@ -49,6 +57,16 @@ class Filters:
             found.append(Study.patient_age >= self.age_min)
         if self.age_max is not None:
             found.append(Study.patient_age < math.floor(self.age_max) + 1)
+        if self.institutions:
+            found.append(Study.institution.in_(self.institutions))
+        if self.languages:
+            found.append(_report().where(Report.language.in_(self.languages)).exists())
+        if self.findings:
+            found.append(_says(ReportFinding.finding.in_(self.findings), ReportFinding.assertion == PRESENT))
+        if self.without_findings:
+            found.append(_says(ReportFinding.finding == NO_FINDING))  # which every report has that was read
+            said = ReportFinding.finding.in_(self.without_findings), ReportFinding.assertion != ABSENT
+            found.append(sa.not_(_says(*said)))
         if self.exclude_studies:
             found.append(Study.study_instance_uid.not_in(self.exclude_studies))
         if self.exclude_patient_of:
@@ -61,6 +79,16 @@ class Filters:
 
 
 NO_FILTERS: Final = Filters()
+
+
+def _report() -> sa.Select[tuple[int]]:
+    return sa.select(Report.id).where(Report.study_id == Study.id, Report.status == MATCHED)
+
+
+def _says(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether the study's report has such a row."""
+    joined = _report().join(ReportFinding, ReportFinding.report_id == Report.id)
+    return joined.where(*conditions).exists()
 
 
 def _has_view(views: tuple[str, ...]) -> sa.ColumnElement[bool]:

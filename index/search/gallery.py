@@ -146,7 +146,7 @@ class Gallery:
             connection = session.connection()
             seen = newest(connection)
             deltas = read_since(connection, snapshot.info, since, dict(snapshot.deltas))
-        self._snapshot, self._seen = replace(snapshot, deltas=deltas), seen
+        self._snapshot, self._seen = replace(snapshot, deltas=deltas, seen=seen), seen
 
     def _open_or_remember(self, live: GenerationInfo) -> None:
         failure = self._failure
@@ -164,7 +164,8 @@ class Gallery:
 
     def _open(self, live: GenerationInfo) -> None:
         parts = {kind: open_or_restore(self._catalog, self._folder, live, kind, self._engines) for kind in KINDS}
-        opened = Snapshot(self._catalog, live, parts, {kind: empty_delta(live.dimension) for kind in KINDS})
+        nothing = {kind: empty_delta(live.dimension) for kind in KINDS}
+        opened = Snapshot(self._catalog, live, parts, nothing, NOTHING)
         with self._refreshing:
             self._take_in(opened, NOTHING)
         logger.info("generation %d is open", live.id)

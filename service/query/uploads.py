@@ -2,22 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 from fastapi import UploadFile
 
-from index import Catalog, DecoderPool, Filters, InstanceFacts, arrange_slots, prior_slots
+from index import Catalog, DecoderPool, InstanceFacts, arrange_slots, prior_slots
 from index.slots import is_earlier
 from model.encoder import StudyImages
 from model.errors import ImageError
 from model.image import ImageTransform
+from model.similarity_map import FilmGeometry
 
 from ..errors import RequestError
+from ..observing import count_refused_file, stage
 from ..schemas import Notice, Query, QueryFile
+from .appearance import require_chest, warning_of
 from .decoding import decode_archived, decode_upload
+from .film import Film
+from .study import QueryStudy
 
-__all__ = ["QueryStudy", "Upload", "read_study"]
+__all__ = ["Upload", "read_study"]
 
 FRONTAL, LATERAL = "frontal", "lateral"
 
@@ -39,26 +45,6 @@ class Upload:
     views: Sequence[str]
 
 
-@dataclass(frozen=True)
-class QueryStudy:
-    """A query as the encoder reads it, and how it came about."""
-
-    images: StudyImages
-    query: Query
-    warnings: list[Notice]
-    own_studies: frozenset[str]  # StudyInstanceUIDs of the query and of what served as its prior
-    patients: frozenset[tuple[str, str]]  # Patient ID and issuer, as its headers have them
-
-    def without_itself(self, filters: Filters) -> Filters:
-        """The query's own study and its prior are no news to who asks."""
-        return replace(filters, exclude_studies=(*filters.exclude_studies, *sorted(self.own_studies)))
-
-    def without_its_patient(self, filters: Filters, catalog: Catalog) -> Filters:
-        """Also without any other study of the patient."""
-        keys = sorted(catalog.patient_key(patient, issuer) for patient, issuer in self.patients)
-        return replace(filters, exclude_patients=(*filters.exclude_patients, *keys))
-
-
 @dataclass
 class _Image:
     """One file: what the reply says of it, what its header says, and its pixels unless it was refused."""
@@ -66,16 +52,32 @@ class _Image:
     file: QueryFile
     facts: InstanceFacts
     pixels: np.ndarray | None = None  # encoder input, (crop, crop)
+    geometry: FilmGeometry | None = None
+    warning: Notice | None = None
+    sent: UploadFile | None = None
+
+    def film(self) -> Film:
+        """Of an image that was not refused."""
+        assert self.pixels is not None and self.geometry is not None and self.sent is not None
+        return Film(self.pixels, self.geometry, partial(_read_again, self.sent))
 
 
 def read_study(
-    current: Upload, prior: Upload, transform: ImageTransform, decoder: DecoderPool, catalog: Catalog | None
+    current: Upload,
+    prior: Upload,
+    transform: ImageTransform,
+    decoder: DecoderPool,
+    catalog: Catalog,
+    *,
+    find_prior: bool = True,
+    check: bool = True,
 ) -> QueryStudy:
-    """The study a client sent. Without prior files, its patient's prior study is looked for in ``catalog``.
+    """The study a client sent. Without prior files, its patient's prior study is looked for in the archive.
 
+    check: refuse what is surely no chest radiograph, and warn of what may be none or is the wrong way round.
     Raises RequestError: the slug of a refused file, several-studies, no-frontal-image, bad-view, bad-prior.
     """
-    images, prior_images = _read_all(current, transform, decoder), _read_all(prior, transform, decoder)
+    images, prior_images = (_read_all(upload, transform, decoder, check) for upload in (current, prior))
     files = [image.file for image in (*images, *prior_images)]
     for study in (images, prior_images):
         _require_one_study(study, files)
@@ -95,7 +97,7 @@ def read_study(
             slots, source = slots | chosen, "uploaded"
         else:
             warnings.append(_prior_ignored("it has no usable frontal image"))
-    elif catalog is not None:
+    elif find_prior:
         try:
             paths = prior_slots(catalog, facts)
             archived = {name: decoder(decode_archived, path, transform) for name, path in paths.items()}
@@ -107,15 +109,18 @@ def read_study(
         source = "archive" if archived else None
 
     _mark(slots, (*images, *prior_images))
+    warnings += [image.warning for image in slots.values() if image.warning]
     filled |= {name: image.pixels for name, image in slots.items()}
     used = [image.facts for image in slots.values()]
     own_studies |= {seen.study_instance_uid for seen in used}
-    patients = frozenset((seen.patient_id, seen.issuer or "") for seen in used if seen.patient_id)
+    keys = (catalog.patient_key(seen.patient_id, seen.issuer or "") for seen in used if seen.patient_id)
     query = Query(study_instance_uid=facts.study_instance_uid, slots=sorted(filled), prior_source=source, files=files)
-    return QueryStudy(StudyImages(**filled), query, warnings, frozenset(uid for uid in own_studies if uid), patients)
+    own = frozenset(uid for uid in own_studies if uid)
+    film = slots["current_frontal"].film()
+    return QueryStudy(query, warnings, own, frozenset(keys), StudyImages(**filled), film=film)
 
 
-def _read_all(upload: Upload, transform: ImageTransform, decoder: DecoderPool) -> list[_Image]:
+def _read_all(upload: Upload, transform: ImageTransform, decoder: DecoderPool, check: bool) -> list[_Image]:
     words = [word.strip().lower() for word in upload.views] or [""] * len(upload.files)
     if len(words) != len(upload.files):
         message = f"Expected one view for each of {len(upload.files)} `{upload.field}`, found {len(words)}."
@@ -124,24 +129,30 @@ def _read_all(upload: Upload, transform: ImageTransform, decoder: DecoderPool) -
         known = ", ".join(word for word in VIEW_WORDS if word)
         raise RequestError(f"Expected views among {known}; found another word.", "bad-view")
     return [
-        _read(
-            QueryFile(field=upload.field, position=place, status="unused"), file.file.read(), word, transform, decoder
-        )
+        _read(QueryFile(field=upload.field, position=place, status="unused"), file, word, transform, decoder, check)
         for place, (file, word) in enumerate(zip(upload.files, words, strict=True))
     ]
 
 
-def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform, decoder: DecoderPool) -> _Image:
-    image = _Image(file, InstanceFacts())
+def _read(
+    file: QueryFile, sent: UploadFile, word: str, transform: ImageTransform, decoder: DecoderPool, check: bool
+) -> _Image:
+    image = _Image(file, InstanceFacts(), sent=sent)
     try:
-        found = decoder(decode_upload, data, transform)
-        file.format, image.facts, image.pixels = found.format, found.facts or image.facts, found.pixels
+        with stage("decode"):
+            found = decoder(decode_upload, sent.file.read(), transform)
+        file.format, image.facts, image.geometry = found.format, found.facts or image.facts, found.geometry
         if found.format == "picture":
             image.facts = _picture_facts(image.facts, file.position)
         if found.refusal:
             raise ImageError(found.refusal.message, found.refusal.slug)
+        if check:
+            require_chest(found.appearance)
+            image.warning = warning_of(found.appearance, file)
+        image.pixels = found.pixels
     except ImageError as error:
         file.status, file.reason, file.detail = "refused", error.slug, error.message
+        count_refused_file(error.slug)
     view = VIEW_WORDS[word]
     if view is not None:
         position = word.upper() if word in POSITIONS else None
@@ -150,6 +161,11 @@ def _read(file: QueryFile, data: bytes, word: str, transform: ImageTransform, de
         file.view, file.view_position = image.facts.view, image.facts.view_position
         file.view_source, file.modality = image.facts.view_source, image.facts.modality
     return image
+
+
+def _read_again(sent: UploadFile) -> bytes:
+    sent.file.seek(0)
+    return sent.file.read()
 
 
 def _picture_facts(facts: InstanceFacts, position: int) -> InstanceFacts:

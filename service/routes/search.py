@@ -1,99 +1,52 @@
-"""Search: by images or by text, among reports or images of the archive."""
+"""Search: by the images of a study, by text, or both, among images and reports of the archive."""
 
-from typing import Literal
-
-import numpy as np
 from fastapi import APIRouter
 
-from index import Filters
-from model.errors import TextError
-
-from ..deps import ExcludeOwnPatient, FormFilters, FormTopK, MomentDep, ResourcesDep, UploadedStudy
-from ..observing import stage
+from ..deps import AskedStudy, FormFilters, FormOptions, FormPreset, MomentDep, OptionalStudy, ResourcesDep
 from ..openapi import problem_responses
-from ..query import QueryStudy
-from ..resources import Moment, Resources
-from ..schemas import Hit, Notice, SearchReply, TextQuery
+from ..schemas import PageQuery, SearchOptions, SearchReply, TextQuery
+from ..search import ask, next_page
 
 __all__ = ["router"]
 
-IMAGE_PROBLEMS = (413, 415, 422, 503)
+STUDY_PROBLEMS = (404, 413, 415, 422, 503)
 
 router = APIRouter(prefix="/v1/search", tags=["search"])
 
 
-@router.post("/image-to-text", responses=problem_responses(*IMAGE_PROBLEMS))
+@router.post("", responses=problem_responses(*STUDY_PROBLEMS))
+def search(
+    resources: ResourcesDep, moment: MomentDep, study: OptionalStudy, options: FormOptions, filters: FormFilters
+) -> SearchReply:
+    """Studies of the archive by what is sent: `files` or `study_instance_uid`, `text`, or one of the former with `text`
+    for studies that resemble it and show that; never what is in `without`."""
+    return ask(resources, moment, study, options, filters.for_index())
+
+
+@router.post("/page", responses=problem_responses(410, 422, 503))
+def page(resources: ResourcesDep, moment: MomentDep, query: PageQuery) -> SearchReply:
+    """The hits that follow a page. What arrived since the first one is on none of them."""
+    return next_page(resources, moment, query.cursor)
+
+
+@router.post("/image-to-text", responses=problem_responses(*STUDY_PROBLEMS))
 def image_to_text(
-    resources: ResourcesDep,
-    moment: MomentDep,
-    study: UploadedStudy,
-    filters: FormFilters,
-    top_k: FormTopK = None,
-    exclude_own_patient: ExcludeOwnPatient = True,
+    resources: ResourcesDep, moment: MomentDep, study: AskedStudy, options: FormPreset, filters: FormFilters
 ) -> SearchReply:
-    """Reports of the archive that fit the uploaded study best."""
-    return _search_with_study(resources, moment, "report", study, filters, top_k, exclude_own_patient)
+    """Reports of the archive that fit a study best: `POST /v1/search` by report."""
+    return ask(resources, moment, study, SearchOptions(**options.model_dump(), rank_by="report"), filters.for_index())
 
 
-@router.post("/image-to-image", responses=problem_responses(*IMAGE_PROBLEMS))
+@router.post("/image-to-image", responses=problem_responses(*STUDY_PROBLEMS))
 def image_to_image(
-    resources: ResourcesDep,
-    moment: MomentDep,
-    study: UploadedStudy,
-    filters: FormFilters,
-    top_k: FormTopK = None,
-    exclude_own_patient: ExcludeOwnPatient = True,
+    resources: ResourcesDep, moment: MomentDep, study: AskedStudy, options: FormPreset, filters: FormFilters
 ) -> SearchReply:
-    """Studies of the archive whose images resemble the uploaded study most."""
-    return _search_with_study(resources, moment, "image", study, filters, top_k, exclude_own_patient)
+    """Studies of the archive whose images resemble a study most: `POST /v1/search` by image."""
+    return ask(resources, moment, study, SearchOptions(**options.model_dump(), rank_by="image"), filters.for_index())
 
 
 @router.post("/text-to-image", responses=problem_responses(400, 413, 422, 503))
 def text_to_image(resources: ResourcesDep, moment: MomentDep, query: TextQuery) -> SearchReply:
-    """Studies of the archive whose images show what the text says."""
-    top_k = resources.top_k(query.top_k)
-    if not query.text.strip():
-        raise TextError("Expected at least one word, found none.", "text-empty")
-    warnings = moment.inference.length_warnings((query.text,))
-    vector = moment.inference.text(query.text)
-    return _search(moment, "image", vector, query.filters.for_index(), top_k, warnings)
-
-
-def _search_with_study(
-    resources: Resources,
-    moment: Moment,
-    kind: Literal["image", "report"],
-    study: QueryStudy,
-    filters: Filters,
-    top_k: int | None,
-    exclude_own_patient: bool,
-) -> SearchReply:
-    hits_wanted = resources.top_k(top_k)
-    vector = moment.inference.study(study.images)
-    filters = study.without_itself(filters)
-    if exclude_own_patient:
-        filters = study.without_its_patient(filters, resources.catalog)
-    reply = _search(moment, kind, vector, filters, hits_wanted, study.warnings)
-    reply.query = study.query
-    reply.own_patient_excluded = exclude_own_patient and bool(study.patients)
-    return reply
-
-
-def _search(
-    moment: Moment,
-    kind: Literal["image", "report"],
-    vector: np.ndarray,
-    filters: Filters,
-    top_k: int,
-    warnings: list[Notice],
-) -> SearchReply:
-    fingerprint = moment.inference.encoder.fingerprint
-    snapshot = moment.searched()
-    with stage("search"):
-        hits = snapshot.search(kind, vector, top_k, filters, fingerprint)
-    return SearchReply(
-        model_fingerprint=fingerprint,
-        generation=snapshot.info.id,
-        hits=[Hit.of(hit) for hit in hits],
-        warnings=warnings,
-    )
+    """Studies of the archive that show what a text says; by their images unless `rank_by` says otherwise."""
+    options = SearchOptions(**query.model_dump(exclude={"filters"}))
+    return ask(resources, moment, None, options, query.filters.for_index())

@@ -7,12 +7,14 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from index import find_study, study_slots
 from model.errors import ImageError
 
-from ..deps import ResourcesDep
+from ..deps import MomentDep, QueryFilters, QueryRanked, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
+from ..query import read_archived_study
 from ..render import MAX_SIZE, render_png, version_of
 from ..resources import Resources
-from ..schemas import StudyReply, Uid
+from ..schemas import SearchOptions, SearchReply, StudyReply, Uid
+from ..search import ask
 
 __all__ = ["router"]
 
@@ -26,6 +28,22 @@ router = APIRouter(prefix="/v1/studies", tags=["studies"])
 def study(resources: ResourcesDep, study_instance_uid: StudyUid) -> StudyReply:
     """One study of the archive and its report."""
     return StudyReply.of(find_study(resources.catalog, study_instance_uid))
+
+
+@router.get("/{study_instance_uid}/similar", responses=problem_responses(404, 422, 503))
+def similar(
+    resources: ResourcesDep,
+    moment: MomentDep,
+    study_instance_uid: StudyUid,
+    options: QueryRanked,
+    filters: QueryFilters,
+) -> SearchReply:
+    """Studies that resemble one of the archive."""
+    encoder = moment.inference.encoder
+    asked = read_archived_study(
+        study_instance_uid, encoder.fingerprint, encoder.transform, resources.decoder, resources.catalog
+    )
+    return ask(resources, moment, asked, SearchOptions(**options.model_dump()), filters.for_index())
 
 
 @router.get(

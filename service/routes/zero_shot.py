@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form
 from pydantic import Json
 
-from ..deps import MomentDep, UploadedStudy
+from ..deps import AskedStudy, MomentDep
 from ..openapi import problem_responses
 from ..schemas import Name, ZeroShotReply, ZeroShotRequest
 from ..zero_shot import LABEL_SCORE, PAIR_SCORE, require_usable, score_labels, score_pairs, texts_of
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["zero-shot"])
 @router.post("/zero-shot", responses=problem_responses(400, 413, 415, 422))
 def zero_shot(
     moment: MomentDep,
-    study: UploadedStudy,
+    study: AskedStudy,
     labels: Annotated[
         list[Name] | None, Form(max_length=100, description="Labels to compare, when there is no `request`.")
     ] = None,
@@ -35,7 +35,7 @@ def zero_shot(
     asked = (request or ZeroShotRequest()).model_copy(update={"labels": labels} if labels else {})
     require_usable(asked)
     inference = moment.inference
-    vector = inference.study(study.images)
+    vector = study.embedded_by(inference)
     return ZeroShotReply(
         query=study.query,
         model_fingerprint=inference.encoder.fingerprint,

@@ -1,43 +1,69 @@
 """What goes over the wire. Words are DICOM's; every number says what it is."""
 
-from .filters import MAX_EXCLUDED, Modality, SearchFilters, Sex, View, Years
+from .filters import MAX_EXCLUDED, FlatFilters, Modality, SearchFilters, Sex, View, Years
+from .jobs import JobReply, JobsReply, JobState, WebhookReply
 from .messages import EXAMPLE_UID, Message, Name, Notice, Problem, Uid
 from .query import Query, QueryFile
 from .reports import ReportReply, ReportsReply
-from .search import Hit, SearchReply, TextQuery
+from .search import (
+    MAX_CURSOR,
+    FlatOptions,
+    FlatPreset,
+    FlatRanked,
+    Hit,
+    PageQuery,
+    RankBy,
+    SearchOptions,
+    SearchReply,
+    TextQuery,
+    UsedRanking,
+)
 from .service import Health, ModelCard, Provenance
 from .studies import Report, Study, StudyReply
 from .zero_shot import LabelScore, PairScore, PromptSet, ZeroShotReply, ZeroShotRequest
 
 __all__ = [
     "EXAMPLE_UID",
+    "MAX_CURSOR",
     "MAX_EXCLUDED",
+    "FlatFilters",
+    "FlatOptions",
+    "FlatPreset",
+    "FlatRanked",
     "Health",
     "Hit",
+    "JobReply",
+    "JobState",
+    "JobsReply",
     "LabelScore",
     "Message",
     "Modality",
     "ModelCard",
     "Name",
     "Notice",
+    "PageQuery",
     "PairScore",
     "Problem",
     "PromptSet",
     "Provenance",
     "Query",
     "QueryFile",
+    "RankBy",
     "Report",
     "ReportReply",
     "ReportsReply",
     "SearchFilters",
+    "SearchOptions",
     "SearchReply",
     "Sex",
     "Study",
     "StudyReply",
     "TextQuery",
     "Uid",
+    "UsedRanking",
     "View",
     "Years",
+    "WebhookReply",
     "ZeroShotReply",
     "ZeroShotRequest",
 ]

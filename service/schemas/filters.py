@@ -3,14 +3,14 @@
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from index import Filters
 
 from ..errors import RequestError
 from .messages import Message, Uid
 
-__all__ = ["MAX_EXCLUDED", "Modality", "SearchFilters", "Sex", "View", "Years"]
+__all__ = ["MAX_EXCLUDED", "FlatFilters", "Modality", "SearchFilters", "Sex", "View", "Years"]
 
 Modality = Literal["CR", "DX"]
 View = Literal["frontal", "lateral", "PA", "AP"]
@@ -58,3 +58,9 @@ class SearchFilters(Message):
             exclude_patient_of=tuple(self.exclude_patient_of or ()),
             exclude_studies=tuple(self.exclude_study or ()),
         )
+
+
+class FlatFilters(SearchFilters):
+    """The same as fields of a form or an address, among others."""
+
+    model_config = ConfigDict(extra="ignore")

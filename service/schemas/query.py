@@ -30,12 +30,13 @@ class QueryFile(BaseModel):
 
 
 class Query(BaseModel):
-    """How the uploaded files were read."""
+    """How the study that is asked with was read."""
 
     study_instance_uid: str | None = Field(default=None, description="None where only JPEG or PNG files were sent.")
+    from_archive: bool = Field(default=False, description="Whether it was named by its UID rather than sent.")
     slots: list[str] = Field(description="Encoder slots that were filled.", examples=[["current_frontal"]])
     prior_source: Literal["uploaded", "archive"] | None = Field(
         default=None,
-        description="Where the prior study came from. Archive: found there by the Patient ID of the header.",
+        description="Where the prior study came from. Archive: found there, by the Patient ID of the header.",
     )
-    files: list[QueryFile]
+    files: list[QueryFile] = Field(description="Those that were sent.")

@@ -53,4 +53,3 @@ def best_sentences(query: np.ndarray, embeddings: np.ndarray, count: int) -> lis
     """
     scores = embeddings @ query
     return [(int(place), float(scores[place])) for place in np.argsort(-scores, kind="stable")[:count]]
-

@@ -71,7 +71,7 @@ def _count(finding: str, rows: Sequence[ReportFinding], of: int) -> FindingCount
 
 
 def _sentence(finding: str, present: int, uncertain: int, absent: int, sides: Mapping[str, int], of: int) -> str:
-    """"7 of 10 mention right pleural effusion; 1 denies it." """
+    """ "7 of 10 mention right pleural effusion; 1 denies it." """
     if finding == NO_FINDING:
         return f"{present or 'None'} of {of} {_verb(present, 'report')} no abnormality."
     name, it = finding.lower(), "them" if finding in _PLURAL else "it"

@@ -41,6 +41,8 @@ PIPELINE_VERSION = 1
 # wavelet's softer filter, decides what is seen.
 REDUCED_MARGIN = 1.5
 
+_COLOUR_SIDE = 64  # px: of the picture whose colours are looked at
+
 
 @dataclass(frozen=True)
 class Radiograph:
@@ -48,10 +50,12 @@ class Radiograph:
 
     pixels: float32 (height, width), 0..1, MONOCHROME2 sense (dense tissue bright).
     dataset: the DICOM header without pixel data; ``None`` for JPEG and PNG.
+    colour: how much of its colours a tint alone does not explain, 0..1; 0 for a grey or evenly tinted picture.
     """
 
     pixels: np.ndarray
     dataset: pydicom.Dataset | None = None
+    colour: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -147,16 +151,17 @@ def read_radiograph(source: bytes | Path) -> Radiograph:
         if "PixelData" in dataset:
             del dataset.PixelData
         return Radiograph(pixels, dataset)
-    return Radiograph(_decode_picture(data))
+    return _decode_picture(data)
 
 
-def _decode_picture(data: bytes) -> np.ndarray:
+def _decode_picture(data: bytes) -> Radiograph:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # large sizes, which are checked here, and odd palettes and chunks
             opened = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
             require_reasonable_size(opened.height, opened.width)
             picture = ImageOps.exif_transpose(opened)
+            colour = _colour(picture)
             if not picture.mode.startswith("I"):
                 picture = picture.convert("L")
     except UnidentifiedImageError:
@@ -168,11 +173,21 @@ def _decode_picture(data: bytes) -> np.ndarray:
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and zlib errors
         raise ImageError(f"The picture cannot be decoded: {error}.", "truncated") from error
     if picture.mode.startswith("I"):  # 16-bit PNG: raw detector values, stretched as in DICOM without a window
-        return stretch(np.asarray(picture).astype(np.float32))
+        return Radiograph(stretch(np.asarray(picture).astype(np.float32)))
     pixels = np.asarray(picture, dtype=np.float32) / 255
     if pixels.min() == pixels.max():
         raise ImageError("Every pixel of the image has the same value.", "blank-image")
-    return pixels
+    return Radiograph(pixels, colour=colour)
+
+
+def _colour(picture: Image.Image) -> float:
+    if picture.mode in ("1", "L", "LA") or picture.mode.startswith("I"):
+        return 0.0
+    coarse = picture.convert("RGB").resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
+    red, green, blue = (np.asarray(coarse, dtype=np.float64) / 255).reshape(-1, 3).T
+    light = np.stack([np.ones_like(green), green, green * green], axis=1)  # a tint bends with the light, no more
+    apart = np.stack([red - green, blue - green], axis=1)
+    return float((apart - light @ np.linalg.lstsq(light, apart)[0]).std())
 
 
 def _within(

@@ -62,6 +62,12 @@ class Picture:
     pixels: np.ndarray
     extent: Extent | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the whole picture."""
+        height, width = self.pixels.shape
+        return (height, width) if self.extent is None else (self.extent.height, self.extent.width)
+
 
 def stretch(values: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
     """Central values, of the pixels ``inside`` when given, to 0..1, float32. Raises ImageError: blank-image."""

@@ -13,7 +13,32 @@ import numpy as np
 
 from .pixels import Box
 
-__all__ = ["PhraseWord", "SimilarityMap", "WordMap", "associate", "spread"]
+__all__ = ["FilmGeometry", "PhraseWord", "SimilarityMap", "WordMap", "associate", "spread"]
+
+
+@dataclass(frozen=True)
+class FilmGeometry:
+    """How encoder input lies on the film it was made of.
+
+    height, width: of the film in px, as it is shown upright, which is as it is stored too. seen: what of the upright
+    film the encoders see. mirrored: whether the stored film had to be turned left to right, and upside down, to be
+    upright.
+    """
+
+    height: int
+    width: int
+    seen: Box
+    mirrored: tuple[bool, bool] = (False, False)
+
+    @property
+    def stored(self) -> Box:
+        """What of the stored film the encoders see."""
+        return self.seen.mirrored(self.height, self.width, *self.mirrored)
+
+    def as_stored(self, values: np.ndarray) -> np.ndarray:
+        """A map (rows, columns) of the upright film as one of the stored film."""
+        rows, columns = self.mirrored
+        return values[:: -1 if columns else 1, :: -1 if rows else 1]
 
 
 @dataclass(frozen=True)

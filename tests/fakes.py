@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.encoder import StudyImages
+from model.errors import TextError
 from model.image import ImageTransform
+from model.similarity_map import SimilarityMap, WordMap
 
 
 class FakeEncoder:
@@ -31,6 +33,16 @@ class FakeEncoder:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(re.findall(r"\w+", text)) + 2 for text in texts]
+
+    def similarity_map(self, image: np.ndarray, phrase: str) -> SimilarityMap:
+        """4 x 4 mean brightness for every word."""
+        words = re.findall(r"\w+", phrase)
+        if not words:
+            raise TextError("Expected a word.", "phrase-without-words")
+        if len(words) + 2 > self.context_length:
+            raise TextError("Too long.", "phrase-too-long")
+        values = image.reshape(4, 8, 4, 8).mean((1, 3))
+        return SimilarityMap(values, tuple(WordMap(word, values) for word in words))
 
     def _picture(self, study: StudyImages) -> np.ndarray:
         blocks = [np.zeros(16) if s is None else s.reshape(4, 8, 4, 8).mean((1, 3)).ravel() for s in study.slots()]

@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
-import numpy as np
-
 from ..errors import RequestError
+from ..observing import Work, work_now
 
 __all__ = ["Batcher", "Line", "Observer"]
 
@@ -29,10 +28,11 @@ log = logging.getLogger(__name__)
 class Observer(Protocol):
     """Told of every batch, in the thread that encodes; it must not block."""
 
-    def encoded(self, line: str, waited_s: Sequence[float], size: int, seconds: float) -> None:
+    def encoded(self, line: str, items: Sequence[tuple[Work | None, float]], size: int, seconds: float) -> None:
         """A batch of ``line`` was encoded.
 
-        waited_s: of each item, from joining the line to the beginning of its batch. size: images or texts.
+        items: what each was for, and the seconds from joining the line to the beginning of its batch. size: images or
+        texts.
         """
         ...
 
@@ -42,14 +42,15 @@ class _Item:
     value: Any
     size: int
     joined: float  # monotonic
-    result: "Future[np.ndarray]" = field(default_factory=Future)
+    work: Work | None = field(default_factory=work_now)
+    result: "Future[Any]" = field(default_factory=Future)
 
 
 @dataclass(eq=False)
 class Line:
     """Items of one kind. encode: values to one result each. batch_size: sum of sizes; a larger item is a batch."""
 
-    encode: Callable[[list[Any]], Iterable[np.ndarray]]
+    encode: Callable[[list[Any]], Iterable[Any]]
     batch_size: int
     items: deque[_Item] = field(default_factory=deque, init=False)
     company: int = field(default=1, init=False)  # items of the last batch
@@ -86,7 +87,7 @@ class Batcher:
         with self._changed:
             return {name: len(line.items) for name, line in self._lines.items()}
 
-    def submit(self, line: str, value: Any, size: int = 1) -> "Future[np.ndarray]":
+    def submit(self, line: str, value: Any, size: int = 1) -> "Future[Any]":
         """What ``value`` is encoded to. Cancelling takes it out of its line. Raises RequestError: overloaded."""
         item = _Item(value, size, monotonic())
         with self._changed:
@@ -125,8 +126,8 @@ class Batcher:
             began = monotonic()
             self._encode(self._lines[name], batch)
             if self._observer is not None:
-                waited = [began - item.joined for item in batch]
-                self._observer.encoded(name, waited, sum(item.size for item in batch), monotonic() - began)
+                items = [(item.work, began - item.joined) for item in batch]
+                self._observer.encoded(name, items, sum(item.size for item in batch), monotonic() - began)
 
     def _next(self) -> tuple[str, list[_Item]] | None:
         with self._changed:

@@ -12,6 +12,7 @@ import numpy as np
 
 from model.encoder import StudyEncoder, StudyImages
 from model.prompts import PROMPT_SETS
+from model.similarity_map import SimilarityMap
 
 from ..caller import wait_for
 from ..schemas import Notice
@@ -21,7 +22,7 @@ from .kept import KeptDirections
 
 __all__ = ["Batching", "Inference", "batching_of"]
 
-STUDIES, TEXTS, ENSEMBLES = "studies", "texts", "ensembles"
+STUDIES, TEXTS, ENSEMBLES, MAPS = "studies", "texts", "ensembles", "maps"
 TEXTS_PER_IMAGE: Final = 4  # a text of some length costs the published encoders a quarter of an image
 
 
@@ -64,12 +65,13 @@ class Inference:
             TEXTS: Line(self._encode_texts, self._texts_at_once),
             # An ensemble is averaged before it is normalised: each is a call of its own.
             ENSEMBLES: Line(lambda sets: [encoder.encode_prompts(prompts) for prompts in sets], 1),
+            MAPS: Line(lambda asked: [encoder.similarity_map(*each) for each in asked], 1),
         }
         self._batcher = Batcher(lines, chosen.wait_s, chosen.bound, observer)
 
     @property
     def depths(self) -> dict[str, int]:
-        """Items that wait to be encoded, by line: studies, texts, ensembles."""
+        """Items that wait to be encoded, by line: studies, texts, ensembles, maps."""
         return self._batcher.depths
 
     def study(self, images: StudyImages) -> np.ndarray:
@@ -120,6 +122,10 @@ class Inference:
             self._findings[name] = self.prompts(pair.positive), self.prompts(pair.negative)
         return self._findings[name]
 
+    def similarity_map(self, image: np.ndarray, phrase: str) -> SimilarityMap:
+        """See ``StudyEncoder``. Raises TextError as well."""
+        return wait_for(self._batcher.submit(MAPS, (image, phrase)))
+
     def length_warnings(self, texts: Sequence[str]) -> list[Notice]:
         """One warning for each text that is longer than the encoder reads."""
         limit = self.encoder.context_length
@@ -129,6 +135,14 @@ class Inference:
             for n, count in enumerate(counts, 1)
             if count > limit
         ]
+
+    def probe(self) -> tuple[np.ndarray, np.ndarray]:
+        """A synthetic image and a text, each (D,), encoded anew whatever is kept: whether the encoders work."""
+        crop = self.encoder.transform.crop
+        film = np.add.outer(np.linspace(-1, 1, crop), np.linspace(-1, 1, crop)).astype(np.float32)
+        image = self._batcher.submit(STUDIES, StudyImages(film))
+        text = self._batcher.submit(TEXTS, ["No acute cardiopulmonary disease."])
+        return wait_for(image), wait_for(text)[0]
 
     def warm_up(self) -> None:
         """Encode one study of each shape, a full batch, short and long texts, and the built-in findings.

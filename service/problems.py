@@ -58,6 +58,11 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "not-a-chest-radiograph": ProblemType(
         422, "Not a chest radiograph", "The DICOM header says that another body part was examined."
     ),
+    "unlike-a-chest-radiograph": ProblemType(
+        422,
+        "Not like a chest radiograph",
+        "The picture itself shows something else, whatever its header says. `check_image=false` searches all the same.",
+    ),
     "not-human": ProblemType(422, "Not a human patient", "The DICOM header names another species."),
     "for-processing": ProblemType(
         422,
@@ -90,6 +95,12 @@ PROBLEMS: Mapping[str, ProblemType] = {
         422,
         "No study",
         "Send at least one file in the form field `files`, or the `study_instance_uid` of an archived study.",
+    ),
+    "phrase-without-words": ProblemType(
+        422, "No word to look for", "A similarity map needs a phrase with at least one word that the encoders know."
+    ),
+    "phrase-too-long": ProblemType(
+        422, "The phrase is too long", "A similarity map is made of a phrase that is read whole. Ask for a part of it."
     ),
     "bad-query": ProblemType(
         422,
@@ -214,6 +225,36 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "not-acceptable": ProblemType(406, "No acceptable media type", "The answer is application/dicom+json."),
     "request-timeout": ProblemType(
         408, "The body did not come", "Nothing for a minute, or all too slowly. Send it again."
+    ),
+    # Who may ask
+    "authentication-required": ProblemType(
+        401, "Nobody is named", "Send `Authorization: Bearer` and an API key (`alta keys create`) or a token."
+    ),
+    "bad-credentials": ProblemType(
+        401, "The credentials are not valid", "They are unknown, expired, revoked or not for this service."
+    ),
+    "missing-scope": ProblemType(
+        403, "The credentials do not allow this", "`scope` names what is missing: search, write or admin."
+    ),
+    "too-many-failures": ProblemType(
+        429, "Too many failed attempts", "This address sent wrong credentials too often. Wait for Retry-After."
+    ),
+    "rate-limited": ProblemType(
+        429,
+        "Too many requests a minute",
+        "`RateLimit-Policy` says how many the caller may send, `Retry-After` when the next one.",
+    ),
+    "quota-used-up": ProblemType(
+        429, "No more requests today", "The caller's requests of this day (UTC) are used up. See `Retry-After`."
+    ),
+    "identity-provider-unavailable": ProblemType(
+        503, "The token cannot be checked", "ALTA_OIDC_ISSUER does not give its keys. Send it again after Retry-After."
+    ),
+    "audit-unavailable": ProblemType(
+        503,
+        "The audit cannot be written",
+        "Nothing is answered that could not be written down. What was sent or deleted may have been taken in"
+        " nevertheless; sending it again does no harm.",
     ),
     # HTTP itself
     "not-found": ProblemType(404, "Not found", "There is nothing at this address. GET /openapi.json lists the calls."),

@@ -19,6 +19,7 @@ from .search import (
     UsedRanking,
 )
 from .service import Health, ModelCard, Provenance
+from .similarity_map import MapBox, SimilarityMapReply, WordMap
 from .studies import Report, Study, StudyReply
 from .zero_shot import LabelScore, PairScore, PromptSet, ZeroShotReply, ZeroShotRequest
 
@@ -36,6 +37,7 @@ __all__ = [
     "JobState",
     "JobsReply",
     "LabelScore",
+    "MapBox",
     "Message",
     "Modality",
     "ModelCard",
@@ -56,12 +58,14 @@ __all__ = [
     "SearchOptions",
     "SearchReply",
     "Sex",
+    "SimilarityMapReply",
     "Study",
     "StudyReply",
     "TextQuery",
     "Uid",
     "UsedRanking",
     "View",
+    "WordMap",
     "Years",
     "WebhookReply",
     "ZeroShotReply",

@@ -9,20 +9,23 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from index import Catalog, Gallery, live_generation, open_catalog
 from model.checkpoint import read_fingerprint
 from model.encoder import StudyEncoder
 from model.errors import ArchiveError
 
+from .access import Access, AuditTrail, Gate
 from .admission import Admission
 from .decoder import Decoder
 from .engines import engines_of
 from .errors import add_error_handlers
 from .inference import Encoders, batching_of
 from .middleware import RequestFrame
-from .observing import ArchiveWatch, Metrics
+from .observing import ArchiveWatch, Observer, Tracing, require_tracing
 from .openapi import describe_problems
+from .readiness import Readiness
 from .receiving import Receiver
 from .resources import Resources
 from .routes import ROUTERS
@@ -48,7 +51,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
 
     encoder: used instead of loading ``settings.model_path``.
     """
-    metrics = Metrics()
+    observer = Observer()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -62,7 +65,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
             load=lambda path: _load(settings, path),
             find=read_fingerprint,
             batching=batching_of(settings),
-            observer=metrics,
+            observer=observer,
         )
         gallery = Gallery(catalog, settings.generations_dir, usable=encoders.usable, engines=engines_of(settings))
         _open(gallery, encoders, catalog)
@@ -70,14 +73,20 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         decoder.warm_up()
         receiver = Receiver(settings, catalog, decoder)
         app.state.resources = Resources(
-            settings, catalog, gallery, encoders, decoder, receiver, metrics, anyio.CapacityLimiter(PROBES)
+            settings, catalog, gallery, encoders, decoder, receiver, observer, anyio.CapacityLimiter(PROBES)
         )
+        observer.tracing = Tracing() if require_tracing(settings.traces) else None
+        app.state.readiness = Readiness(app.state.resources)
         watch = ArchiveWatch(catalog, gallery, lambda: encoders.configured.encoder.fingerprint)
-        metrics.registry.register(watch)
+        observer.metrics.registry.register(watch)
+        app.state.access = access = Access(settings, catalog)
         try:
             yield
         finally:
-            metrics.registry.unregister(watch)
+            access.close()
+            observer.metrics.registry.unregister(watch)
+            if observer.tracing is not None:
+                observer.tracing.close()
             encoders.close()
             decoder.close()
             catalog.close()
@@ -94,8 +103,18 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         # The body itself is limited in RequestFrame, which answers with a problem document.
         form_limits={"max_files": settings.max_files, "max_fields": 3 * MAX_EXCLUDED},
     )
+    app.add_middleware(AuditTrail)
     app.add_middleware(Admission, limit=settings.max_requests, seconds=settings.request_timeout_s)
-    app.add_middleware(RequestFrame, settings=settings, metrics=metrics)
+    app.add_middleware(Gate)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+            expose_headers=("X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "Location"),
+        )
+    app.add_middleware(RequestFrame, settings=settings, observer=observer)
     add_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import internal_problem, problem_response
-from .observing import UNMATCHED, Metrics, Work, record_stage, working_on
+from .observing import UNMATCHED, Observer, Work, record_stage, working_on
 from .settings import Settings
 
 __all__ = ["CONTENT_SECURITY_POLICY", "RequestFrame"]
@@ -28,9 +28,9 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class RequestFrame:
     """Outermost ASGI layer of ours, so that refused and failed requests are framed as well."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, observer: Observer) -> None:
         self._app = app
-        self._metrics = metrics
+        self._observer = observer
         self._settings = settings
         self._hosts = {name.lower() for name in settings.host_names}
 
@@ -41,8 +41,7 @@ class RequestFrame:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         scope["request_id"] = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        work = Work("request_id", scope["request_id"], self._metrics)
-        with working_on(work), self._metrics.requests_running.track_inprogress():
+        with working_on(self._observer.begin(scope["request_id"], headers)) as work:
             await self._frame(scope, headers, receive, send, work)
 
     async def _frame(self, scope: Scope, headers: Headers, receive: Receive, send: Send, work: Work) -> None:
@@ -63,14 +62,10 @@ class RequestFrame:
                 raise  # too late for a problem document; the server closes the connection
             await internal_problem(Request(scope), error)(scope, receive, send_framed)
         finally:
-            if work.staged_at is not None:
-                record_stage("finish", time.perf_counter() - work.staged_at)
             # The route's template, not the path: a path can hold a StudyInstanceUID.
             route = getattr(scope.get("route"), "path", UNMATCHED)
             seconds = time.perf_counter() - started
-            self._metrics.count_request(scope["method"], route, status, seconds)
-            if "problem" in scope:
-                self._metrics.count_problem(scope["problem"])
+            self._observer.end(work, scope["method"], route, status, seconds, scope.get("problem"))
             milliseconds = round(1000 * seconds)
             fields = {"method": scope["method"], "route": route, "status": status, "milliseconds": milliseconds}
             log.info("%(method)s %(route)s %(status)d %(milliseconds)d ms", fields)

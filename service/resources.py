@@ -10,7 +10,7 @@ from model.errors import ArchiveError, EmptyIndex, ModelMismatch
 
 from .errors import RequestError
 from .inference import Encoders, Inference
-from .observing import Metrics
+from .observing import Observer
 from .receiving import Receiver
 from .settings import Settings
 
@@ -52,7 +52,7 @@ class Resources:
     encoders: Encoders
     decoder: DecoderPool
     receiver: Receiver
-    metrics: Metrics
+    observer: Observer
     probes: CapacityLimiter
 
     def top_k(self, asked: int | None) -> int:

@@ -1,21 +1,21 @@
 """What an installation can choose, read from ``ALTA_*`` environment variables."""
 
-import ipaddress
+import base64
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-__all__ = ["DEMO_ENCODERS", "Settings", "require_safe_exposure"]
+from .access_settings import AccessSettings
+
+__all__ = ["DEMO_ENCODERS", "Settings"]
 
 DEMO_ENCODERS = Path(__file__).resolve().parent.parent / "model" / "demo"
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
-
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """Every field is an environment variable: ``max_top_k`` is ``ALTA_MAX_TOP_K``."""
 
     model_config = SettingsConfigDict(env_prefix="ALTA_", frozen=True)
@@ -54,25 +54,28 @@ class Settings(BaseSettings):
         description="What its collections are named by; another one for every archive on one server.",
     )
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
-    allow_unauthenticated: bool = Field(
-        default=False, description="Serve on an address other machines can reach although nobody has to authenticate."
-    )
-    allowed_hosts: tuple[str, ...] = Field(
-        default=(),
-        description="Host names clients may use (JSON list, `*` for any), `/livez` apart. Empty: the names of this"
-        " machine itself when listening on loopback, else any.",
-    )
-
     receive: bool = Field(
-        default=False,
-        description="Studies and reports may be sent to the service, by whoever can reach it: there is no"
-        " authentication yet.",
+        default=False, description="Studies and reports may be sent to the service, with the scope `write`."
     )
 
     stow_max_mb: int = Field(
         default=2048, ge=1, description="Largest body of a STOW-RS request, all instances together, in MiB."
+    )
+
+    ingest_roots: tuple[Path, ...] = Field(
+        default=(),
+        description="Folders of the worker's machine that jobs may take studies in from (JSON list of absolute paths)."
+        " Empty: none; `alta ingest` takes in any.",
+    )
+    webhook_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Origins that may be told of the end of a job (JSON list of `https://HOST[:PORT]`; `http` where the"
+        " way there is trusted). Empty: none.",
+    )
+    webhook_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="What webhooks are signed with (Standard Webhooks): `whsec_` and the Base64 of 24 to 64 random"
+        " bytes.",
     )
 
     dicomweb_origins: dict[str, str] = Field(
@@ -86,6 +89,11 @@ class Settings(BaseSettings):
 
     max_upload_mb: int = Field(default=64, ge=1, description="Largest request body, all files together, in MiB.")
     max_files: int = Field(default=8, ge=1, description="Most files in one request, prior study included.")
+    check_images: bool = Field(
+        default=True,
+        description="Whether images that are asked with are checked for being chest radiographs, upright and not"
+        " inverted, unless a request says `check_image=false`.",
+    )
     max_top_k: int = Field(default=100, ge=1, description="Most hits one request may ask for.")
     default_top_k: int = Field(default=10, ge=1, description="Hits returned when the request names no number.")
     max_requests: int = Field(
@@ -119,6 +127,20 @@ class Settings(BaseSettings):
         description="Processes that decode images, one each at once; a file that crashes one costs only that request."
         " 0: decode in the service process, for tests.",
     )
+    drain_s: float = Field(
+        default=0,
+        ge=0,
+        description="Seconds after SIGTERM in which requests are still accepted while `/readyz` says `stopping`, so that"
+        " a load balancer turns elsewhere first.",
+    )
+    shutdown_timeout_s: int = Field(
+        default=30, ge=1, description="Seconds that requests under way have to end after that, before they are cut off."
+    )
+    traces: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="OpenTelemetry traces (extra `traces`): `on`, `off`, or `auto`, where `OTEL_EXPORTER_OTLP_ENDPOINT`"
+        " names a collector. All else is chosen by the standard's `OTEL_*` variables.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe message logged."
     )
@@ -130,6 +152,36 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_path_is_the_default(cls, path: Path) -> Path:
         return DEMO_ENCODERS if path == Path() else path  # ALTA_MODEL_PATH= in an environment file
+
+    @field_validator("ingest_roots")
+    @classmethod
+    def _absolute_paths(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
+        if relative := [str(root) for root in roots if not root.is_absolute()]:
+            raise ValueError(f"{', '.join(relative)}: expected absolute paths")
+        return roots
+
+    @field_validator("webhook_origins")
+    @classmethod
+    def _bare_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            bare = parts.scheme in ("http", "https") and parts.hostname and origin == f"{parts.scheme}://{parts.netloc}"
+            if not bare or "@" in parts.netloc:
+                raise ValueError(f"{origin}: expected http(s)://HOST[:PORT] and nothing behind it")
+        return origins
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _strong_secret(cls, secret: SecretStr) -> SecretStr:
+        if secret.get_secret_value():
+            _webhook_key(secret)
+        return secret
+
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> "Settings":
+        if self.webhook_origins and not self.webhook_secret.get_secret_value():
+            raise ValueError("webhook_origins needs webhook_secret: what is not signed anybody could have sent")
+        return self
 
     @field_validator("dicomweb_origins")
     @classmethod
@@ -157,6 +209,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{(self.data_dir / 'alta.db').absolute()}"
 
     @property
+    def webhook_key(self) -> bytes:
+        """The bytes that webhooks are signed with; none where nobody is told."""
+        return _webhook_key(self.webhook_secret) if self.webhook_secret.get_secret_value() else b""
+
+    @property
     def generations_dir(self) -> Path:
         return self.data_dir / "generations"
 
@@ -182,28 +239,14 @@ class Settings(BaseSettings):
     def stow_max_bytes(self) -> int:
         return self.stow_max_mb * 1024 * 1024
 
-    @property
-    def loopback_only(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return False
 
-    @property
-    def host_names(self) -> tuple[str, ...]:
-        """Host names that are answered; a page that rebinds its own name to this machine uses another one."""
-        if self.allowed_hosts:
-            return self.allowed_hosts
-        return (*LOOPBACK_NAMES, self.host) if self.loopback_only else ("*",)
-
-
-def require_safe_exposure(settings: Settings) -> None:
-    """Raise ValueError where anyone on the network could read reports. The command line calls it before serving."""
-    if not settings.loopback_only and not settings.allow_unauthenticated:
-        raise ValueError(
-            f"Refusing to serve reports without authentication on {settings.host}, which other machines may reach."
-            " Listen on 127.0.0.1 behind an authenticating proxy, or set ALTA_ALLOW_UNAUTHENTICATED=1 where the"
-            " network itself is trusted."
-        )
+def _webhook_key(secret: SecretStr) -> bytes:
+    """Raises ValueError, without the secret."""
+    scheme, _, encoded = secret.get_secret_value().partition("_")
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        key = b""
+    if scheme != "whsec" or not 24 <= len(key) <= 64:
+        raise ValueError("expected whsec_ and the Base64 of 24 to 64 bytes")
+    return key

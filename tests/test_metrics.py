@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy.exc import OperationalError
 
 from index.tables import Job
-from service.observing import Metrics
+from model.errors import ArchiveError
+from service.observing import ArchiveWatch, Metrics
 from service.observing.watch import FAMILIES
 from tests.fakes import FakeEncoder
 from tests.service_samples import A1, Film, form, png, serve, settings_for
@@ -97,17 +97,18 @@ def test_jobs_are_counted_by_state(empty_client: TestClient) -> None:
     assert value(empty_client, "alta_jobs", state="running") == 0
 
 
-def test_a_database_that_is_away_costs_its_gauges_only(archive_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve(settings_for(archive_folder)) as client:
+def test_a_database_that_is_away_costs_its_gauges_only(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise ArchiveError("password=secret", "database-unavailable")
 
-        def away() -> None:
-            raise OperationalError("SELECT", {}, Exception("password=secret"))
-
-        monkeypatch.setattr(client.app.state.resources.catalog, "session", away)
-        found = scrape(client)
-    assert found["alta_database_up", ()] == 0
-    assert found["alta_generation", ()] == 1
-    assert not [name for name, _ in found if name == "alta_jobs"]
+    resources = client.app.state.resources
+    monkeypatch.setattr(resources.catalog, "session", away)
+    found = {
+        family.name: family.samples for family in ArchiveWatch(resources.catalog, resources.gallery, str).collect()
+    }
+    assert [sample.value for sample in found["alta_database_up"]] == [0]
+    assert [sample.value for sample in found["alta_generation"]] == [1]
+    assert found["alta_jobs"] == []
 
 
 def test_apps_of_one_process_count_for_themselves(archive_folder: Path) -> None:

@@ -1,13 +1,12 @@
 """``alta serve`` and ``alta demo``."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from model.errors import AltaError
-
-from ..settings import Settings, require_safe_exposure
+from ..settings import Settings
 from .console import console
 
 __all__ = ["demo", "serve"]
@@ -15,25 +14,24 @@ __all__ = ["demo", "serve"]
 
 def serve() -> None:
     """Answer over HTTP; settings come from ALTA_* variables (see docs/api.md)."""
-    import uvicorn
-
-    from index import migrate
+    from index import migrate, open_catalog
     from model.checkpoint import read_fingerprint
 
+    from ..access import require_safe_exposure
     from ..app import create_app
     from ..logs import configure_logging
+    from ..observing import require_tracing
+    from ..serving import Server
 
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format)
-    try:
-        require_safe_exposure(settings)
-    except ValueError as error:
-        raise AltaError(str(error)) from None
+    require_tracing(settings.traces)
     read_fingerprint(settings.model_path)  # a wrong folder is said in one line, before anything starts
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     migrate(settings.catalog_url)
-    # uvicorn's access log holds study UIDs; the service logs route templates only.
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, access_log=False, log_config=None)
+    with closing(open_catalog(settings.catalog_url)) as catalog:
+        require_safe_exposure(settings, catalog)
+    Server(create_app(settings), settings).run_until_told()
 
 
 def demo(

@@ -124,10 +124,15 @@ class Batcher:
             if not batch:
                 continue
             began = monotonic()
-            self._encode(self._lines[name], batch)
+            results = self._encode(self._lines[name], batch)
             if self._observer is not None:
                 items = [(item.work, began - item.joined) for item in batch]
                 self._observer.encoded(name, items, sum(item.size for item in batch), monotonic() - began)
+            for item, result in zip(batch, results, strict=True):
+                if isinstance(result, BaseException):
+                    item.result.set_exception(result)
+                else:
+                    item.result.set_result(result)
 
     def _next(self) -> tuple[str, list[_Item]] | None:
         with self._changed:
@@ -143,16 +148,12 @@ class Batcher:
                     return None
                 self._changed.wait(min(waiting)[0] - now if waiting else None)
 
-    def _encode(self, line: Line, batch: list[_Item]) -> None:
+    def _encode(self, line: Line, batch: list[_Item]) -> list[Any]:
+        """One a batch's item: its result, or the error that is its own."""
         try:
-            done = list(zip(batch, line.encode([item.value for item in batch]), strict=True))
+            return [result for _, result in zip(batch, line.encode([item.value for item in batch]), strict=True)]
         except BaseException as error:  # whatever it is, it is for who waits; the thread goes on
             if len(batch) == 1:
-                batch[0].result.set_exception(error)
-                return
+                return [error]
             log.warning("a batch of %d failed (%s); its items are encoded one by one", len(batch), type(error).__name__)
-            for item in batch:
-                self._encode(line, [item])
-            return
-        for item, result in done:
-            item.result.set_result(result)
+            return [result for item in batch for result in self._encode(line, [item])]

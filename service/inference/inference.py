@@ -18,6 +18,7 @@ from ..caller import wait_for
 from ..schemas import Notice
 from ..settings import Settings
 from .batching import Batcher, Line, Observer
+from .calibrations import FoundCalibration
 from .kept import KeptDirections
 
 __all__ = ["Batching", "Inference", "batching_of"]
@@ -51,9 +52,14 @@ class Inference:
     """
 
     def __init__(
-        self, encoder: StudyEncoder, batching: Batching | None = None, observer: Observer | None = None
+        self,
+        encoder: StudyEncoder,
+        batching: Batching | None = None,
+        observer: Observer | None = None,
+        found: FoundCalibration | None = None,
     ) -> None:
         self.encoder = encoder
+        self.found = found or FoundCalibration()  # what calibration lies beside the encoders
         self.warm = False  # whether ``warm_up`` has been
         chosen = batching or Batching()
         self._images_at_once = min(chosen.batch_size, chosen.bound)

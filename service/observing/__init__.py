@@ -1,6 +1,8 @@
-"""What is seen of the service from outside: metrics, and which request or job a log line belongs to."""
+"""What is seen of the service from outside: metrics, traces, and which request or job a log line belongs to."""
 
 from .metrics import UNMATCHED, Metrics, Stage
+from .observer import Observer
+from .tracing import Traces, Tracing, require_tracing
 from .watch import ArchiveWatch
 from .work import Work, count_refused_file, record_stage, stage, work_now, working_on
 
@@ -8,10 +10,14 @@ __all__ = [
     "UNMATCHED",
     "ArchiveWatch",
     "Metrics",
+    "Observer",
     "Stage",
+    "Traces",
+    "Tracing",
     "Work",
     "count_refused_file",
     "record_stage",
+    "require_tracing",
     "stage",
     "work_now",
     "working_on",

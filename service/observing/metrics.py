@@ -1,6 +1,6 @@
 """Prometheus metrics of one app. Labels come from closed sets, so none can name a patient or grow without end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final, Literal, get_args
 
@@ -8,14 +8,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from ..problems import PROBLEMS
 
-__all__ = ["UNMATCHED", "Metrics", "Stage"]
+__all__ = ["UNMATCHED", "Metrics", "Stage", "method_label"]
 
-Stage = Literal["receive", "decode", "queue", "encode", "search", "finish"]
+Stage = Literal["receive", "decode", "queue", "encode", "search", "evidence", "finish"]
 
 UNMATCHED: Final = "-"  # the route of a request for an address that is none
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def method_label(method: str) -> str:
+    """A client may call its method anything."""
+    return method if method in METHODS else "other"
 
 
 class Metrics:
@@ -64,8 +69,7 @@ class Metrics:
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """route: the template, or UNMATCHED. status: 0 where no answer began."""
         kind = f"{status // 100}xx" if status else "none"
-        method = method if method in METHODS else "other"
-        self._requests.labels(method, route, kind).observe(seconds)
+        self._requests.labels(method_label(method), route, kind).observe(seconds)
         if status == 429:
             self._too_many.inc()
 
@@ -78,12 +82,8 @@ class Metrics:
     def count_stage(self, name: Stage, seconds: float) -> None:
         self._stages.labels(name).observe(max(seconds, 0.0))
 
-    def encoded(self, line: str, waited_s: Sequence[float], size: int, seconds: float) -> None:
-        """A batch went through the encoder (``inference.Observer``). Its time is that of every request in it."""
+    def count_batch(self, line: str, size: int) -> None:
         self._batch_size.labels(line).observe(size)
-        for waited in waited_s:
-            self.count_stage("queue", waited)
-            self.count_stage("encode", seconds)
 
     def documented(self) -> Mapping[str, str]:
         """Names as they are scraped, and what each is; those of the process itself are the library's."""

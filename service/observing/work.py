@@ -9,20 +9,26 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from .metrics import Metrics, Stage
+from .metrics import Stage
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from .observer import Observer
 
 __all__ = ["Work", "count_refused_file", "record_stage", "stage", "work_now", "working_on"]
 
 
 @dataclass
 class Work:
-    """metrics: None where nobody counts, as in a job. staged_at: when its last stage ended, on ``perf_counter``."""
+    """observer: None where nobody watches, as in a job. staged_at: when its last stage ended, on ``perf_counter``."""
 
     kind: Literal["request_id", "job_id"]
     id: str
-    metrics: Metrics | None = None
+    observer: "Observer | None" = None
+    span: "Span | None" = None
     staged_at: float | None = None
 
 
@@ -56,13 +62,12 @@ def stage(name: Stage) -> Iterator[None]:
 def record_stage(name: Stage, seconds: float) -> None:
     """A stage of the request under way ends now and took so long."""
     work = _now.get()
-    if work is not None and work.metrics is not None:
-        work.metrics.count_stage(name, seconds)
-        work.staged_at = perf_counter()
+    if work is not None and work.observer is not None:
+        work.observer.stage(work, name, seconds)
 
 
 def count_refused_file(slug: str) -> None:
     """A file of the request under way was not used."""
     work = _now.get()
-    if work is not None and work.metrics is not None:
-        work.metrics.count_refused_file(slug)
+    if work is not None and work.observer is not None:
+        work.observer.refused_file(slug)

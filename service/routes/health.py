@@ -1,12 +1,12 @@
 """Is the service alive, can it answer, and with which encoders."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from model.errors import AltaError
+from index.access.keys import SEARCH
 from model.prompts import PROMPT_SETS
 
+from ..access import requires
 from ..deps import MomentDep, ResourcesDep
-from ..resources import Resources
 from ..schemas import Health, ModelCard, Provenance
 
 __all__ = ["router"]
@@ -28,17 +28,17 @@ async def livez() -> Health:
 
 
 @router.get("/readyz", responses={503: {"model": Health, "description": "Searches cannot be answered now."}})
-def readyz(resources: ResourcesDep, response: Response) -> Health:
-    """Searches can be answered: database and a generation with its encoders are there.
+async def readyz(request: Request, response: Response) -> Health:
+    """Searches can be answered: one by an image and one by a text were, within the last seconds.
 
-    `degraded`: they are answered from the generation before, because the live one cannot be used; `reasons` says why.
+    `degraded`: from the generation before, because the live one cannot be used; `reasons` says why.
     """
-    health = _health(resources)
+    health = await request.app.state.readiness.check()
     response.status_code = 503 if health.status == "unavailable" else 200
     return health
 
 
-@router.get("/v1/model")
+@router.get("/v1/model", dependencies=[requires(SEARCH)])
 def model(resources: ResourcesDep, moment: MomentDep) -> ModelCard:
     """The encoders that queries are embedded with, and the limits of this installation."""
     encoder, settings = moment.inference.encoder, resources.settings
@@ -52,21 +52,3 @@ def model(resources: ResourcesDep, moment: MomentDep) -> ModelCard:
         max_upload_mb=settings.max_upload_mb,
         max_top_k=settings.max_top_k,
     )
-
-
-def _health(resources: Resources) -> Health:
-    """The encoders are loaded before the first request, so a service that answers has them."""
-    try:
-        moment = resources.moment()
-        if moment.snapshot is not None:
-            moment.snapshot.require_whole()
-    except Exception as error:  # whatever a driver raises: readiness must answer
-        reason = error.slug if isinstance(error, AltaError) else "database-unavailable"
-        return Health(status="unavailable", reasons=[reason])
-    reasons = [] if moment.problem is None else [moment.problem.slug]
-    if moment.snapshot is None:
-        return Health(status="unavailable", reasons=reasons or ["empty-index"])
-    generation = moment.snapshot.info.id
-    if "database-unavailable" in reasons:  # hits are read from it
-        return Health(status="unavailable", reasons=reasons, generation=generation)
-    return Health(status="degraded" if reasons else "ok", reasons=reasons, generation=generation)

@@ -4,6 +4,9 @@ import anyio.to_thread
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
+from index.access.keys import ADMIN
+
+from ..access import requires
 from ..deps import ResourcesDep
 
 __all__ = ["router"]
@@ -14,7 +17,7 @@ EXAMPLE = """\
 alta_http_requests_running 1.0
 """
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], dependencies=[requires(ADMIN)])
 
 
 @router.get(
@@ -30,5 +33,7 @@ router = APIRouter(tags=["service"])
 async def metrics(resources: ResourcesDep) -> Response:
     """Counters, histograms and gauges for Prometheus. No label is about a patient; docs/operations.md lists them."""
     # Not among the requests' own threads: what is full can be seen from outside nevertheless.
-    written = await anyio.to_thread.run_sync(generate_latest, resources.metrics.registry, limiter=resources.probes)
+    written = await anyio.to_thread.run_sync(
+        generate_latest, resources.observer.metrics.registry, limiter=resources.probes
+    )
     return Response(written, media_type=CONTENT_TYPE_PLAIN_0_0_4)

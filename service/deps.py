@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, File, Form, Query, Request, UploadFile
 
+from .access import note_for_audit
 from .errors import RequestError
 from .query import AskedFilm, QueryStudy, Upload, read_archived_study, read_asked_film, read_study
 from .resources import Moment, Resources
@@ -91,7 +92,7 @@ def _asked_study(
     if study_instance_uid is None:
         if not files:
             return None
-        return read_study(
+        study = read_study(
             Upload("files", files, views or ()),
             Upload("prior_files", prior_files or (), prior_views or ()),
             encoder.transform,
@@ -100,6 +101,9 @@ def _asked_study(
             find_prior=find_prior,
             check=check_image and resources.settings.check_images,
         )
+        note_for_audit(study.query.study_instance_uid)
+        return study
+    note_for_audit(study_instance_uid)
     if files or prior_files:
         raise RequestError("Expected `files` or `study_instance_uid`, found both.", "bad-query")
     return read_archived_study(
@@ -120,7 +124,8 @@ def _asked_film(
     views: Views = None,
     check_image: CheckImage = True,
 ) -> AskedFilm:
-    return read_asked_film(
+    note_for_audit(study_instance_uid)
+    film = read_asked_film(
         Upload("files", files or (), views or ()),
         study_instance_uid,
         moment.inference.encoder.transform,
@@ -128,6 +133,8 @@ def _asked_film(
         resources.catalog,
         check=check_image and resources.settings.check_images,
     )
+    note_for_audit(film.query.study_instance_uid)
+    return film
 
 
 AskedFilmDep = Annotated[AskedFilm, Depends(_asked_film)]

@@ -22,16 +22,25 @@ from model.errors import AltaError, ArchiveError, InputError
 
 from .problems import PROBLEMS
 
-__all__ = ["RETRY_AFTER", "RequestError", "add_error_handlers", "internal_problem", "problem_response"]
+__all__ = [
+    "RETRY_AFTER",
+    "RequestError",
+    "add_error_handlers",
+    "error_response",
+    "internal_problem",
+    "problem_response",
+]
 
 log = logging.getLogger(__name__)
 
 
 class RequestError(InputError):
-    """A request cannot be carried out as it is. ``members`` are added to the problem document."""
+    """A request cannot be carried out as it is. ``members`` are added to the problem document, ``headers`` to the
+    answer."""
 
-    def __init__(self, message: str, slug: str, **members: Any) -> None:
+    def __init__(self, message: str, slug: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
         super().__init__(message, slug)
+        self.headers = headers or {}
         self.members = members
 
 
@@ -79,7 +88,7 @@ def problem_response(
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(AltaError, _alta_error)
+    app.add_exception_handler(AltaError, error_response)
     app.add_exception_handler(OperationalError, _database_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -92,7 +101,8 @@ def internal_problem(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, "internal-error", "The request failed unexpectedly.")
 
 
-async def _alta_error(request: Request, error: Exception) -> JSONResponse:
+async def error_response(request: Request, error: Exception) -> JSONResponse:
+    """The problem document of an error of ours."""
     assert isinstance(error, AltaError)
     if not isinstance(error, InputError | ArchiveError):
         return internal_problem(request, error)
@@ -102,7 +112,9 @@ async def _alta_error(request: Request, error: Exception) -> JSONResponse:
         return problem_response(request, ArchiveError.slug, f"The archive cannot answer: {error.slug}.")
     slug = error.slug if error.slug in PROBLEMS else InputError.slug
     members = error.members if isinstance(error, RequestError) else None
-    headers = {"Retry-After": RETRY_AFTER[slug]} if slug in RETRY_AFTER else None
+    headers = {"Retry-After": RETRY_AFTER[slug]} if slug in RETRY_AFTER else {}
+    if isinstance(error, RequestError):
+        headers |= error.headers
     return problem_response(request, slug, error.message, members=members, headers=headers)
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from model.checkpoint import Provenance
 from service.app import create_app
 from service.export_openapi import document
-from service.settings import Settings, require_safe_exposure
+from service.settings import Settings
 from tests.fakes import FakeEncoder
 from tests.service_samples import A1, Film, form, png, serve, settings_for
 
@@ -166,18 +166,6 @@ def test_host_names_can_be_set(archive_folder: Path) -> None:
     with serve(settings_for(archive_folder, allowed_hosts=("alta.hospital.example",))) as client:
         assert client.get("/readyz").status_code == 421
         assert client.get("/readyz", headers={"Host": "alta.hospital.example"}).status_code == 200
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
-def test_loopback_may_be_served_without_authentication(host: str) -> None:
-    require_safe_exposure(Settings(host=host))
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.10", "alta.hospital.example"])
-def test_other_addresses_only_when_the_operator_says_so(host: str) -> None:
-    with pytest.raises(ValueError, match="ALTA_ALLOW_UNAUTHENTICATED"):
-        require_safe_exposure(Settings(host=host))
-    require_safe_exposure(Settings(host=host, allow_unauthenticated=True))
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

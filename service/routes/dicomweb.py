@@ -10,8 +10,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
+from index.access.keys import WRITE
 from index.multipart import media_type
 
+from ..access import requires
 from ..deps import Receiving, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
@@ -70,7 +72,7 @@ async def _dicom_parts(request: Request) -> None:
 router = APIRouter(
     prefix="/dicomweb",
     tags=["receiving"],
-    dependencies=[Receiving, Depends(_json_accepted), Depends(_dicom_parts)],
+    dependencies=[requires(WRITE), Receiving, Depends(_json_accepted), Depends(_dicom_parts)],
 )
 
 

@@ -6,11 +6,13 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from index.access.keys import WRITE
 from index.multipart import media_type
 from index.reports.readers import reports_of_resource
 from index.reports.sent import take_reports
 from model.errors import InputError
 
+from ..access import requires
 from ..deps import Receiving, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
@@ -48,7 +50,7 @@ async def _sent(request: Request) -> bytes:
     return await request.body()
 
 
-router = APIRouter(prefix="/v1/reports", tags=["receiving"], dependencies=[Receiving])
+router = APIRouter(prefix="/v1/reports", tags=["receiving"], dependencies=[requires(WRITE), Receiving])
 
 
 @router.post("/fhir", responses=ANSWERS | problem_responses(400, 403, 413, 415, 422, 503), openapi_extra=BODY)

@@ -2,6 +2,9 @@
 
 from fastapi import APIRouter
 
+from index.access.keys import SEARCH
+
+from ..access import requires
 from ..deps import AskedStudy, FormFilters, FormOptions, FormPreset, MomentDep, OptionalStudy, ResourcesDep
 from ..openapi import problem_responses
 from ..schemas import PageQuery, SearchOptions, SearchReply, TextQuery
@@ -11,7 +14,7 @@ __all__ = ["router"]
 
 STUDY_PROBLEMS = (404, 413, 415, 422, 503)
 
-router = APIRouter(prefix="/v1/search", tags=["search"])
+router = APIRouter(prefix="/v1/search", tags=["search"], dependencies=[requires(SEARCH)])
 
 
 @router.post("", responses=problem_responses(*STUDY_PROBLEMS))

@@ -4,6 +4,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Header, Response
 
+from index.access.keys import SEARCH
+
+from ..access import requires
 from ..deps import AskedFilmDep, MomentDep, ResourcesDep
 from ..openapi import problem_responses
 from ..render import MAX_SIZE, render_overlay
@@ -12,7 +15,7 @@ from ..similarity_map import describe_map
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["similarity-map"])
+router = APIRouter(prefix="/v1", tags=["similarity-map"], dependencies=[requires(SEARCH)])
 
 
 @router.post(

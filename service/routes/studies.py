@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Path, Query, Response
 
 from index import find_study, study_slots
+from index.access.keys import SEARCH
 from model.errors import ImageError
 
+from ..access import requires
 from ..deps import MomentDep, QueryFilters, QueryRanked, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
@@ -21,7 +23,7 @@ __all__ = ["router"]
 StudyUid = Annotated[Uid, Path(description="DICOM StudyInstanceUID.")]
 View = Literal["frontal", "lateral"]
 
-router = APIRouter(prefix="/v1/studies", tags=["studies"])
+router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[requires(SEARCH)])
 
 
 @router.get("/{study_instance_uid}", responses=problem_responses(404, 422))

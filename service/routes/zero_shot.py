@@ -5,6 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Form
 from pydantic import Json
 
+from index.access.keys import SEARCH
+
+from ..access import note_for_audit, requires
 from ..deps import AskedStudy, MomentDep
 from ..openapi import problem_responses
 from ..schemas import Name, ZeroShotReply, ZeroShotRequest
@@ -12,7 +15,7 @@ from ..zero_shot import LABEL_SCORE, PAIR_SCORE, require_usable, score_labels, s
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["zero-shot"])
+router = APIRouter(prefix="/v1", tags=["zero-shot"], dependencies=[requires(SEARCH)])
 
 
 @router.post("/zero-shot", responses=problem_responses(400, 413, 415, 422))
@@ -36,11 +39,14 @@ def zero_shot(
     require_usable(asked)
     inference = moment.inference
     vector = study.embedded_by(inference)
+    findings = [] if asked.labels else score_pairs(inference, vector, asked.prompts)
+    scored = score_labels(inference, vector, asked.labels) if asked.labels else []
+    note_for_audit(results=len(findings) + len(scored))
     return ZeroShotReply(
         query=study.query,
         model_fingerprint=inference.encoder.fingerprint,
         score_kind=LABEL_SCORE if asked.labels else PAIR_SCORE,
-        findings=[] if asked.labels else score_pairs(inference, vector, asked.prompts),
-        labels=score_labels(inference, vector, asked.labels) if asked.labels else [],
+        findings=findings,
+        labels=scored,
         warnings=[*study.warnings, *inference.length_warnings(texts_of(asked))],
     )

@@ -5,6 +5,7 @@ import numpy as np
 from index import Filters, Page, Place, Ranking, Search, SearchHit, Snapshot
 from model.errors import TextError
 
+from ..access import note_for_audit
 from ..errors import RequestError
 from ..observing import stage
 from ..query import QueryStudy
@@ -80,6 +81,7 @@ def _answer(
     with stage("search"):
         page = snapshot.page(search, top_k, after, question.fingerprint)
     hits = [_hit(question, hit, rank) for rank, hit in enumerate(page.hits, shown + 1)]
+    note_for_audit(results=len(hits))
     shown += len(hits)
     last = page.hits[-1] if page.more and shown < MAX_SHOWN else None
     ranking = question.ranking

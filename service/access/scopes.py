@@ -1,0 +1,33 @@
+"""What a route asks of its caller: ``APIRouter(dependencies=[requires(SEARCH)])``."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer, SecurityScopes
+
+from ..errors import RequestError
+from .principals import Principal
+
+__all__ = ["requires"]
+
+# For the reference and its "Authorize" button; credentials were checked before the body was read (``gate``).
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="bearer", description="An API key (`alta keys create`) or an OpenID Connect token."
+)
+
+
+async def _permitted(request: Request, needed: SecurityScopes, _credentials: Annotated[Any, Depends(_bearer)]) -> None:
+    caller: Principal = request.state.principal
+    for scope in needed.scopes:
+        if scope not in caller.scopes:
+            raise RequestError(
+                f"Expected credentials with the scope {scope}, found {' '.join(sorted(caller.scopes)) or 'none'}.",
+                "missing-scope",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+                scope=scope,
+            )
+
+
+def requires(scope: str) -> Any:
+    """A dependency of a route or router: the caller has this scope (``index.access.keys.SCOPES``)."""
+    return Security(_permitted, scopes=[scope])

@@ -42,6 +42,7 @@ PIPELINE_VERSION = 1
 REDUCED_MARGIN = 1.5
 
 _COLOUR_SIDE = 64  # px: of the picture whose colours are looked at
+_COLOURED = 0.06  # of the range of a channel: more than the compression of a tinted film leaves
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Radiograph:
 
     pixels: float32 (height, width), 0..1, MONOCHROME2 sense (dense tissue bright).
     dataset: the DICOM header without pixel data; ``None`` for JPEG and PNG.
-    colour: how much of its colours a tint alone does not explain, 0..1; 0 for a grey or evenly tinted picture.
+    colour: the share of the picture, 0..1, whose colour a tint of the whole does not explain; 0 for grey and DICOM.
     """
 
     pixels: np.ndarray
@@ -187,7 +188,13 @@ def _colour(picture: Image.Image) -> float:
     red, green, blue = (np.asarray(coarse, dtype=np.float64) / 255).reshape(-1, 3).T
     light = np.stack([np.ones_like(green), green, green * green], axis=1)  # a tint bends with the light, no more
     apart = np.stack([red - green, blue - green], axis=1)
-    return float((apart - light @ np.linalg.lstsq(light, apart)[0]).std())
+    left = _residual(light, apart, np.ones(len(light), bool))
+    left = _residual(light, apart, left <= np.quantile(left, 0.8))  # again, without what marks there may be
+    return float((left > _COLOURED).mean())
+
+
+def _residual(light: np.ndarray, apart: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    return np.abs(apart - light @ np.linalg.lstsq(light[fitted], apart[fitted])[0]).max(axis=1)
 
 
 def _within(

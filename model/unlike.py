@@ -26,7 +26,7 @@ Appearance = Literal["chest", "blank", "unlike", "doubtful", "inverted", "turned
 _REFUSE: Final = 0.93  # of "other": none of the 190 films has as much, upright, inverted or turned
 _DOUBT: Final = 0.75  # 2 % of them have
 _TURN: Final = 0.6  # of "inverted" or "turned", as a share of all that is no "other": none of the upright ones has
-_COLOURED: Final = 0.05  # more than a tint and a coloured mark give (``Radiograph.colour``): then doubt is enough
+_COLOURED: Final = 0.15  # of ``Radiograph.colour``, more than coloured marks cover: then less is enough to refuse
 _LEAST_CONTRAST: Final = 0.02  # of the display range
 _SMALLEST: Final = 24  # px: what is smaller cannot be told
 

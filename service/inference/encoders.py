@@ -16,6 +16,7 @@ from model.encoder import StudyEncoder
 from model.errors import AltaError, ArchiveError, ModelMismatch
 
 from .batching import Observer
+from .calibrations import load_calibration
 from .inference import Batching, Inference
 
 __all__ = ["Encoders"]
@@ -42,7 +43,7 @@ class Encoders:
         observer: Observer | None = None,
     ) -> None:
         self._batching, self._observer = batching, observer
-        self.configured = self._start(configured)  # for what needs no index, until there is one
+        self.configured = self._start(configured, configured_path)  # for what needs no index, until there is one
         self._configured_path, self._load, self._find = configured_path, load, find
         self._loaded = {configured.fingerprint: self.configured}
         self._failed: dict[str, tuple[float, ArchiveError]] = {}  # until when, and why
@@ -110,15 +111,16 @@ class Encoders:
         for inference in loaded:
             inference.close()
 
-    def _start(self, encoder: StudyEncoder) -> Inference:
-        inference = Inference(encoder, self._batching, self._observer)
+    def _start(self, encoder: StudyEncoder, folder: Path) -> Inference:
+        inference = Inference(encoder, self._batching, self._observer, load_calibration(folder, encoder.fingerprint))
         inference.warm_up()
         return inference
 
     def _fetch(self, info: GenerationInfo) -> None:
         fingerprint = info.model_fingerprint
         try:
-            inference = self._start(self._load(self._folder_of(info)))
+            folder = self._folder_of(info)
+            inference = self._start(self._load(folder), folder)
         except Exception as error:  # whatever a damaged folder raises: the old encoders go on answering
             reason = error.message if isinstance(error, AltaError) else type(error).__name__
             problem = ModelMismatch(f"The encoders of generation {info.id} cannot be loaded: {reason}")

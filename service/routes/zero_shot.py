@@ -11,7 +11,17 @@ from ..access import note_for_audit, requires
 from ..deps import AskedStudy, MomentDep
 from ..openapi import problem_responses
 from ..schemas import Name, ZeroShotReply, ZeroShotRequest
-from ..zero_shot import LABEL_SCORE, PAIR_SCORE, require_usable, score_labels, score_pairs, texts_of
+from ..zero_shot import (
+    LABEL_SCORE,
+    PAIR_SCORE,
+    level_warning,
+    probabilities_of,
+    require_usable,
+    score_labels,
+    score_pairs,
+    texts_of,
+    used_calibration,
+)
 
 __all__ = ["router"]
 
@@ -40,13 +50,20 @@ def zero_shot(
     inference = moment.inference
     vector = study.embedded_by(inference)
     findings = [] if asked.labels else score_pairs(inference, vector, asked.prompts)
-    scored = score_labels(inference, vector, asked.labels) if asked.labels else []
-    note_for_audit(results=len(findings) + len(scored))
+    labelled = score_labels(inference, vector, asked.labels) if asked.labels else []
+    note_for_audit(results=len(findings) + len(labelled))
+    calibration = used_calibration(inference, findings)
     return ZeroShotReply(
         query=study.query,
         model_fingerprint=inference.encoder.fingerprint,
         score_kind=LABEL_SCORE if asked.labels else PAIR_SCORE,
+        calibration=calibration,
+        probabilities=probabilities_of(inference, findings, labels=bool(asked.labels)),
         findings=findings,
-        labels=scored,
-        warnings=[*study.warnings, *inference.length_warnings(texts_of(asked))],
+        labels=labelled,
+        warnings=[
+            *study.warnings,
+            *level_warning(calibration, study.query.slots),
+            *inference.length_warnings(texts_of(asked)),
+        ],
     )

@@ -1,5 +1,6 @@
 """What goes over the wire. Words are DICOM's; every number says what it is."""
 
+from .evidence import Evidence, FindingCount, FindingsSummary
 from .filters import MAX_EXCLUDED, FlatFilters, Modality, SearchFilters, Sex, View, Years
 from .jobs import JobReply, JobsReply, JobState, WebhookReply
 from .messages import EXAMPLE_UID, Message, Name, Notice, Problem, Uid
@@ -21,12 +22,15 @@ from .search import (
 from .service import Health, ModelCard, Provenance
 from .similarity_map import MapBox, SimilarityMapReply, WordMap
 from .studies import Report, Study, StudyReply
-from .zero_shot import LabelScore, PairScore, PromptSet, ZeroShotReply, ZeroShotRequest
+from .zero_shot import LabelScore, PairScore, PromptSet, UsedCalibration, ZeroShotReply, ZeroShotRequest
 
 __all__ = [
     "EXAMPLE_UID",
     "MAX_CURSOR",
     "MAX_EXCLUDED",
+    "Evidence",
+    "FindingCount",
+    "FindingsSummary",
     "FlatFilters",
     "FlatOptions",
     "FlatPreset",
@@ -63,6 +67,7 @@ __all__ = [
     "StudyReply",
     "TextQuery",
     "Uid",
+    "UsedCalibration",
     "UsedRanking",
     "View",
     "WordMap",

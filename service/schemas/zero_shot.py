@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from .messages import Message, Name, Notice
 from .query import Query
 
-__all__ = ["LabelScore", "PairScore", "PromptSet", "ZeroShotReply", "ZeroShotRequest"]
+__all__ = ["LabelScore", "PairScore", "PromptSet", "UsedCalibration", "ZeroShotReply", "ZeroShotRequest"]
 
 Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
@@ -53,6 +53,21 @@ class PairScore(BaseModel):
         examples=[0.57], description="exp(positive) / (exp(positive) + exp(negative)), see `score_kind`."
     )
 
+    probability: float | None = Field(
+        default=None,
+        description="Of the finding, at the prevalence of the calibration's sample; none where it is not calibrated.",
+        examples=[0.83],
+    )
+    decision: Literal["present", "absent", "uncertain"] | None = Field(
+        default=None,
+        description="Uncertain: another sample of the site's patients might have decided otherwise. None where the"
+        " finding is not calibrated.",
+        examples=["present"],
+    )
+    not_calibrated: str | None = Field(
+        default=None, description="Why there is no probability.", examples=["too few cases: 3 with the finding"]
+    )
+
 
 class LabelScore(BaseModel):
     name: str = Field(examples=["Pneumothorax"])
@@ -62,10 +77,29 @@ class LabelScore(BaseModel):
     best: bool = Field(description="The label with the highest cosine.")
 
 
+class UsedCalibration(BaseModel):
+    """What probabilities and decisions rest on."""
+
+    sample: str = Field(description="Name of the labelled sample.", examples=["labelled-2024.csv"])
+    date: str = Field(description="Of the fit, ISO 8601.", examples=["2025-03-01"])
+    studies: int
+    patients: int
+    level: Literal["frontal", "study"] = Field(
+        description="Whether it was fitted on frontal images alone or on studies with all their images."
+    )
+    findings: list[str] = Field(description="Those that are calibrated.")
+
+
 class ZeroShotReply(BaseModel):
     query: Query
     model_fingerprint: str
     score_kind: str = Field(description="What `score` is, in a sentence.")
+    calibration: UsedCalibration | None = Field(
+        default=None, description="The calibration beside the encoders, where one was applied."
+    )
+    probabilities: str = Field(
+        description="What probabilities and decisions are, or why there are none, in a sentence."
+    )
     findings: list[PairScore] = Field(description="For prompts and the built-in findings.")
     labels: list[LabelScore] = Field(description="For labels, in the order sent.")
     warnings: list[Notice]

@@ -53,7 +53,13 @@ SLUG_OF_FIELD = {
     **dict.fromkeys(("exclude_patient_of", "exclude_study"), "bad-filter"),
 }
 
-RETRY_AFTER = {"overloaded": "1", "request-timed-out": "5", "too-busy": "5", "storage-full": "60"}  # seconds
+RETRY_AFTER = {  # seconds
+    "overloaded": "1",
+    "request-timed-out": "5",
+    "too-busy": "5",
+    "too-many-jobs": "60",
+    "storage-full": "60",
+}
 
 HTTP_SLUGS = {
     400: "bad-request",

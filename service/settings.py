@@ -18,7 +18,8 @@ DEMO_ENCODERS = Path(__file__).resolve().parent.parent / "model" / "demo"
 class Settings(AccessSettings):
     """Every field is an environment variable: ``max_top_k`` is ``ALTA_MAX_TOP_K``."""
 
-    model_config = SettingsConfigDict(env_prefix="ALTA_", frozen=True)
+    # An error must not repeat a value: it may be a secret.
+    model_config = SettingsConfigDict(env_prefix="ALTA_", frozen=True, hide_input_in_errors=True)
 
     data_dir: Path = Field(
         default=Path("data"), description="Folder of the embedded database and the index generations."

@@ -21,7 +21,19 @@ from ..tables.jobs import CANCELLED, FAILED, QUEUED, RUNNING
 from .ending import clock, end
 from .records import JobRecord
 
-__all__ = ["BEAT_S", "LEASE_S", "MAX_LOST", "WORKER_LOST", "Beat", "Lease", "beat", "claim", "finish", "give_back"]
+__all__ = [
+    "BEAT_S",
+    "LEASE_S",
+    "MAX_LOST",
+    "WORKER_LOST",
+    "Beat",
+    "Lease",
+    "beat",
+    "claim",
+    "finish",
+    "give_back",
+    "is_claimable",
+]
 
 LEASE_S: Final = 120.0  # of silence, after which a job is another's; writers may wait a minute for each other
 BEAT_S: Final = 5.0
@@ -52,9 +64,7 @@ def claim(catalog: Catalog, worker: str, kinds: Collection[str]) -> Lease | None
     Jobs whose worker is silent are put back first, whatever their kind; those that lost ``MAX_LOST`` workers have
     failed. Asking costs a read where there is nothing to do.
     """
-    with catalog.session() as session:
-        idle = session.scalar(_claimable(kinds)) is None and session.scalar(_silent(session)) is None
-    if idle:
+    if not is_claimable(catalog, kinds):
         return None
     with catalog.write() as session:
         for job in session.scalars(_silent(session)).all():
@@ -69,6 +79,12 @@ def claim(catalog: Catalog, worker: str, kinds: Collection[str]) -> Lease | None
         found.progress_done, found.progress_total = 0, None
         session.flush()
         return Lease(JobRecord.of(found), worker, found.attempts)
+
+
+def is_claimable(catalog: Catalog, kinds: Collection[str]) -> bool:
+    """Whether ``claim`` has something to do; a read, which keeps no writer waiting."""
+    with catalog.session() as session:
+        return session.scalar(_claimable(kinds)) is not None or session.scalar(_silent(session)) is not None
 
 
 def beat(catalog: Catalog, lease: Lease, done: int = 0, total: int | None = None) -> Beat:

@@ -26,17 +26,19 @@ from .encoders import adapters, import_published
 from .evaluation import evaluate
 from .forget import forget as forget
 from .index import index
+from .jobs import jobs
 from .keys import keys
 from .reports import reports as reports
 from .serving import demo, serve
 from .training import simulate, train
+from .worker import worker
 
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130  # what a shell makes of Ctrl-C, and typer of KeyboardInterrupt
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (demo, ingest, embed, serve, train, simulate):
+for command in (demo, ingest, embed, serve, worker, train, simulate):
     app.command()(command)
 app.command("import")(import_published)
 for name, group in (
@@ -45,6 +47,7 @@ for name, group in (
     ("pull", pull),
     ("receive", receive),
     ("index", index),
+    ("jobs", jobs),
     ("archive", archive),
     ("evaluate", evaluate),
     ("keys", keys),

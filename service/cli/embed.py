@@ -18,7 +18,7 @@ from .settings import archive_settings
 if TYPE_CHECKING:
     from index import EmbedSummary  # not when the program starts: --help is instant
 
-__all__ = ["embed"]
+__all__ = ["embed", "until_told"]
 
 
 def embed(
@@ -60,7 +60,7 @@ def embed(
     if watch:
         from index.embedding.watch import embed_as_it_comes
 
-        with _until_told() as stop:
+        with until_told() as stop:
             console.print("Embedding what arrives. Ctrl-C or SIGTERM ends it.")
             summary = embed_as_it_comes(catalog, encoder, stop, batch_size=batch_size, workers=workers, tell=_tell)
     else:
@@ -104,7 +104,7 @@ def _on_cluster(address: str, batch_size: int, workers: int | None, retry_failed
 
 
 @contextmanager
-def _until_told() -> Iterator[Event]:
+def until_told() -> Iterator[Event]:
     """An event that SIGTERM and Ctrl-C set; a second one ends the process as ever."""
     stop = Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

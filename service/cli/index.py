@@ -27,34 +27,16 @@ BUILD_WHEN = 20_000  # rows beside the generation: a millisecond of every search
 @index.command("build")
 def build(engine: Engine = None, keep: Keep = 2) -> None:
     """Build a generation beside the live one, check it, and switch to it in one transaction."""
-    from index import build_generation, live_generation, open_catalog
+    from index import live_generation, open_catalog
     from model.checkpoint import read_fingerprint
-    from model.errors import ArchiveError
 
-    from ..engines import engines_of
+    from ..generations import build_configured
 
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
     before, fingerprint = live_generation(catalog), read_fingerprint(settings.model_path)
-    if before is not None and before.model_fingerprint != fingerprint:
-        where = before.model_path or "an unknown place"
-        raise ArchiveError(
-            f"The live generation is of encoders in {where}, the configured ones are {settings.model_path}: building"
-            f" now would switch to them. To stay: ALTA_MODEL_PATH={where}. To switch: alta index reindex --model"
-            f" {settings.model_path}",
-            "model-mismatch",
-        )
     with progress_bar("building") as progress:
-        live = build_generation(
-            catalog,
-            settings.generations_dir,
-            fingerprint,
-            engine=engine or settings.engine,
-            engines=engines_of(settings),
-            model_path=str(settings.model_path.absolute()),
-            keep=keep,
-            progress=progress,
-        )
+        live = build_configured(settings, catalog, fingerprint, engine=engine, keep=keep, progress=progress)
     unchanged = " It holds all there is." if before is not None and before.id == live.id else ""
     console.print(f"Generation {live.id} is live: {_described(live)}.{unchanged}")
     catalog.close()

@@ -1,15 +1,17 @@
 """HTTP routes: parse, one call, shape the reply."""
 
-from . import dicomweb, documents, health, metrics, reports, search, studies, zero_shot
+from . import dicomweb, documents, health, jobs, metrics, reports, search, similarity_map, studies, zero_shot
 
 __all__ = ["ROUTERS"]
 
 ROUTERS = (
     search.router,
     zero_shot.router,
+    similarity_map.router,
     studies.router,
     dicomweb.router,
     reports.router,
+    jobs.router,
     health.router,
     metrics.router,
     documents.router,

@@ -1,0 +1,71 @@
+"""``alta worker``: the process that does what was asked for with `POST /v1/jobs`."""
+
+from contextlib import closing
+from enum import StrEnum
+from threading import Event, Thread
+from typing import Annotated
+
+import typer
+
+from .console import console
+from .embed import until_told
+from .settings import archive_settings
+
+__all__ = ["JobKind", "worker"]
+
+
+class JobKind(StrEnum):
+    """Named here too: `--help` imports no encoder. Tested against the kinds that there are."""
+
+    EMBED = "embed"
+    INDEX_BUILD = "index-build"
+    REINDEX = "reindex"
+    INGEST = "ingest"
+    PRUNE = "prune"
+    VERIFY = "verify"
+
+
+def worker(
+    kind: Annotated[list[JobKind] | None, typer.Option(help="Only jobs of this kind; several. Default: all.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when no job waits any more.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Embed what arrives while there is no job, as `alta embed --watch` does.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode images. Default: one a core, at most 16.")
+    ] = None,
+) -> None:
+    """Do jobs, one after the other, and tell their webhooks, until SIGTERM or Ctrl-C.
+
+    Then the batch under way is finished and the job given back. Kill it at any time: another worker, or this one
+    started again, goes on with the job two minutes later. Several may run, on several hosts.
+    """
+    from index import open_catalog
+    from model.checkpoint import read_fingerprint
+    from model.errors import InputError
+
+    from ..jobs.webhooks import Courier
+    from ..jobs.workbench import Workbench
+    from ..jobs.worker import Worker
+    from ..logs import configure_logging
+
+    if watch and once:
+        raise InputError("--watch goes on for ever, --once does not.", "bad-option")
+    settings = archive_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    read_fingerprint(settings.model_path)  # a wrong folder is said in one line, before anything starts
+    with closing(open_catalog(settings.catalog_url)) as catalog, until_told() as told:
+        courier = Courier(settings, catalog)
+        ended = Event()
+        sending = Thread(target=courier.run, args=(ended,), name="webhooks", daemon=True)
+        sending.start()
+        try:
+            if not once:
+                console.print("Waiting for jobs. Ctrl-C or SIGTERM ends it.")
+            bench = Workbench(settings, catalog, decoders=workers)
+            Worker(bench, kinds=kind or list(JobKind), embed_arrivals=watch).run(told, once=once)
+        finally:
+            ended.set()
+            sending.join()
+        if once:
+            courier.deliver_due()

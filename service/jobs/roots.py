@@ -1,0 +1,70 @@
+"""Which files of the machine a job may take in: those under the folders that its administrator named, and no others."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from index import StudySource
+from index.intake.examine import Source
+from index.intake.received import ReceivedStore
+from index.reports.texts import ReportText
+
+from ..errors import RequestError
+
+__all__ = ["WithinRoots", "path_within"]
+
+
+def path_within(roots: Sequence[Path], given: str) -> Path:
+    """The place that a path leads to, links followed. Raises RequestError path-not-allowed, whether nothing is there
+    or nothing may be taken from there: who asks learns nothing about the machine."""
+    try:
+        path = Path(given).resolve(strict=True)
+        if Path(given).is_absolute() and _is_within(path, roots):
+            return path
+    except (OSError, ValueError, RuntimeError):  # nothing there, a NUL, a loop of links
+        pass
+    message = "Expected the absolute path of something that is there, under one of ALTA_INGEST_ROOTS."
+    raise RequestError(message, "path-not-allowed")
+
+
+class WithinRoots:
+    """A source without what leads out of the roots: linked files and folders, rows of a manifest. outside: how many.
+
+    They are not refused as files are that cannot be used: one may be in the archive by another door.
+    """
+
+    def __init__(self, source: StudySource, roots: Sequence[Path]) -> None:
+        self._source = source
+        self._roots = roots
+        self.outside = 0
+
+    @property
+    def name(self) -> str:
+        return self._source.name
+
+    @property
+    def store(self) -> ReceivedStore | None:
+        return self._source.store
+
+    def files(self) -> Iterator[Source]:
+        for source in self._source.files():
+            # What a source unpacks lies in the store, and what it could not unpack nowhere.
+            if self.store is not None or _is_within(source.path, self._roots):
+                yield source
+            else:
+                self.outside += 1
+
+    def reports(self) -> Iterator[ReportText]:
+        for report in self._source.reports():
+            if not report.by_name or _is_within(Path(report.source), self._roots):
+                yield report
+
+    def known(self) -> int:
+        return self._source.known()
+
+
+def _is_within(path: Path, roots: Sequence[Path]) -> bool:
+    try:
+        place = path.resolve()
+        return any(place.is_relative_to(root.resolve()) for root in roots)
+    except (OSError, ValueError, RuntimeError):
+        return False

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from index import Catalog
-from index.access.audit import ORIGIN, Event, append_events, canonical, list_entries, study_key, verify_audit
+from index.access.audit import ORIGIN, Event, canonical, list_entries, record_events, study_key, verify_audit
 from index.catalog import ACCESS_LOCK
 from index.tables import AuditEntry
 from tests.test_cli import Alta, alta
@@ -18,8 +18,7 @@ TABLE = AuditEntry.__table__
 
 
 def add(catalog: Catalog, *events: Event) -> None:
-    with catalog.write(ACCESS_LOCK) as session:
-        append_events(session, events)
+    record_events(catalog, events)
 
 
 @pytest.fixture

@@ -20,11 +20,21 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ..catalog import Catalog
+from ..catalog import ACCESS_LOCK, Catalog
 from ..tables import AuditEntry
 from ..tables.base import now
 
-__all__ = ["ORIGIN", "Event", "Verified", "append_events", "canonical", "list_entries", "study_key", "verify_audit"]
+__all__ = [
+    "ORIGIN",
+    "Event",
+    "Verified",
+    "append_events",
+    "canonical",
+    "list_entries",
+    "record_events",
+    "study_key",
+    "verify_audit",
+]
 
 ORIGIN: Final = 64 * "0"
 CHUNK: Final = 1000
@@ -82,6 +92,12 @@ def append_events(session: Session, events: Sequence[Event]) -> None:
         rows.append(row)
     if rows:
         session.execute(sa.insert(AuditEntry), rows)
+
+
+def record_events(catalog: Catalog, events: Sequence[Event]) -> None:
+    """Add entries in a transaction of their own. Raises ArchiveError database-unavailable."""
+    with catalog.write(ACCESS_LOCK) as session:
+        append_events(session, events)
 
 
 def canonical(row: dict[str, Any]) -> bytes:

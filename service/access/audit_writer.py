@@ -11,8 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from index import Catalog
-from index.access.audit import Event, append_events
-from index.catalog import ACCESS_LOCK
+from index.access.audit import Event, record_events
 from model.errors import ArchiveError
 
 __all__ = ["AuditWriter"]
@@ -69,8 +68,7 @@ class AuditWriter:
         # After this a request that is given up does not take its future along.
         futures = [future for _, future in batch if future.set_running_or_notify_cancel()]
         try:
-            with self._catalog.write(ACCESS_LOCK) as session:
-                append_events(session, [event for events, _ in batch for event in events])
+            record_events(self._catalog, [event for events, _ in batch for event in events])
         except Exception as error:  # whatever a driver raises: those who wait must hear of it
             for future in futures:
                 future.set_exception(error)

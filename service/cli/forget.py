@@ -11,6 +11,7 @@ from model.errors import InputError
 
 from .archive import archive
 from .console import console, progress_bar, staged_progress
+from .operator import operator
 from .settings import archive_settings, shown_database
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def forget(
     folders that belong to others are listed, not touched. Exit code 1 if anything is left.
     """
     from index import open_catalog
+    from index.access.audit import Event, record_events
     from index.intake.received import ReceivedStore
     from index.keeping.forget import forget_patient, preview_forget
 
@@ -63,6 +65,7 @@ def forget(
                 engines=engines_of(settings),
                 report=report,
             )
+        record_events(catalog, [Event(operator(), "patient-forgotten")])
         _show(outcome, f"Removed from {shown_database(settings)}")
     if not outcome.complete:
         console.print("[red]Something is left, or cannot be looked at.[/red] Mend what the notes say and run it again.")
@@ -74,10 +77,13 @@ def forget(
 def remember(patient: PatientId, issuer: Issuer = None) -> None:
     """Let a patient in again who was forgotten; named as then. The next ingest takes in what was refused."""
     from index import open_catalog
+    from index.access.audit import Event, record_events
     from index.keeping.forgotten import remember_patient
 
     with closing(open_catalog(archive_settings().catalog_url)) as catalog:
         known = remember_patient(catalog, _named(patient, issuer))
+        if known:
+            record_events(catalog, [Event(operator(), "patient-remembered")])
     if not known:
         raise InputError("No patient was forgotten under this ID and issuer.", "unknown-patient")
     console.print("The patient may come in again. Next: alta ingest")

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from index.access.keys import WRITE
 from index.multipart import media_type
 
-from ..access import requires
+from ..access import note_for_audit, requires
 from ..deps import Receiving, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
@@ -121,4 +121,5 @@ def _store(resources: ResourcesDep, request: Request, study: str | None) -> JSON
     stored = resources.receiver.store(request.headers["content-type"], _body(request), study)
     if not stored:
         raise RequestError("The body has no part.", "bad-multipart")
+    note_for_audit(*(one.reference.study_instance_uid for one in stored if one.reference), results=len(stored))
     return JSONResponse(response_module(stored), status_of(stored), media_type=DICOM_JSON)

@@ -12,7 +12,7 @@ from index.reports.readers import reports_of_resource
 from index.reports.sent import take_reports
 from model.errors import InputError
 
-from ..access import requires
+from ..access import note_for_audit, requires
 from ..deps import Receiving, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
@@ -72,6 +72,7 @@ def fhir(resources: ResourcesDep, body: Annotated[bytes, Depends(_sent)], respon
     if len(reports) > MAX_REPORTS:
         raise RequestError(f"Expected at most {MAX_REPORTS} reports, found {len(reports)}.", "bad-fhir")
     outcomes = take_reports(resources.catalog, reports)
+    note_for_audit(*(outcome.study_instance_uid for outcome in outcomes), results=len(outcomes))
     refused = sum(outcome.refused for outcome in outcomes)
     response.status_code = 200 if not refused else 409 if refused == len(outcomes) else 202
     return ReportsReply(reports=[ReportReply.of(outcome) for outcome in outcomes])

@@ -51,7 +51,9 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "too-much-memory": ProblemType(
         422, "The image needs too much memory", "Decoding the file would take more memory than a usable one needs."
     ),
-    "blank-image": ProblemType(422, "The image is blank", "Every pixel has the same value: nothing to search with."),
+    "blank-image": ProblemType(
+        422, "The image is blank", "Every pixel has nearly the same value: nothing to search with."
+    ),
     "wrong-modality": ProblemType(
         422, "Not a radiograph", "Only projection radiographs (CR, DX and their kin) can be searched with."
     ),
@@ -117,7 +119,8 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "file-too-large": ProblemType(
         413,
         "The upload is too large",
-        "The request body, all files together, is over ALTA_MAX_UPLOAD_MB (STOW-RS: ALTA_STOW_MAX_MB).",
+        "The request body, all files together, is over ALTA_MAX_UPLOAD_MB (STOW-RS: ALTA_STOW_MAX_MB; JSON that is no"
+        " report: 1 MiB).",
     ),
     "text-empty": ProblemType(422, "The text is empty", "Send at least one word."),
     "top-k-out-of-range": ProblemType(
@@ -257,6 +260,9 @@ PROBLEMS: Mapping[str, ProblemType] = {
         " nevertheless; sending it again does no harm.",
     ),
     # HTTP itself
+    "compressed-body": ProblemType(
+        415, "The body is compressed", "Bodies are taken as they are, without a Content-Encoding."
+    ),
     "not-found": ProblemType(404, "Not found", "There is nothing at this address. GET /openapi.json lists the calls."),
     "method-not-allowed": ProblemType(405, "Method not allowed", "The `Allow` header names the methods."),
     "unknown-host": ProblemType(

@@ -41,6 +41,8 @@ def sides(text: str) -> dict[tuple[str, str], str | None]:
         ("The pneumothorax is no longer seen.", {"Pneumothorax"}),
         ("Interval resolution of the pulmonary edema.", {"Edema"}),
         ("The endotracheal tube has been removed.", {"Support Devices"}),
+        ("The nasogastric tube has been withdrawn.", {"Support Devices"}),
+        ("The cardiomediastinal silhouette is stable and normal.", {"Cardiomegaly", "Enlarged Cardiomediastinum"}),
         ("Interval removal of the chest tube.", {"Support Devices"}),
         ("Pneumothorax: None.", {"Pneumothorax"}),
         ("Lines and tubes: No lines or tubes.", {"Support Devices"}),
@@ -93,6 +95,9 @@ def test_what_is_asserted_is_present(text: str, asserted: set[str]) -> None:
         ("The heart is borderline enlarged.", {"Cardiomegaly"}),
         ("Blunting of the left costophrenic angle.", {"Pleural Effusion"}),
         ("Pneumonia is in the differential.", {"Pneumonia"}),
+        ("Cannot rule out underlying pneumonia.", {"Pneumonia"}),
+        ("Pneumonia is unlikely.", {"Pneumonia"}),
+        ("Pneumothorax?", {"Pneumothorax"}),
     ],
 )
 def test_what_is_suspected_is_uncertain(text: str, suspected: set[str]) -> None:
@@ -123,6 +128,11 @@ def test_one_sentence_asserts_and_denies() -> None:
         "Lung Opacity": PRESENT,
         "Atelectasis": UNCERTAIN,
     }
+    assert said("Hazy opacities concerning for edema versus infection.") == {
+        "Lung Opacity": PRESENT,
+        "Edema": UNCERTAIN,
+        "Pneumonia": UNCERTAIN,
+    }
     assert said("The heart is enlarged but there is no edema.") == {"Cardiomegaly": PRESENT, "Edema": ABSENT}
 
 
@@ -146,6 +156,8 @@ def test_the_side_is_that_of_the_phrase() -> None:
         ("Atelectasis", PRESENT): "right",
     }
     assert sides("Left and right pleural effusions.")["Pleural Effusion", PRESENT] == "bilateral"
+    assert sides("Pneumothorax, right.")["Pneumothorax", PRESENT] == "right"
+    assert sides("Left subclavian line without pneumothorax.")["Pneumothorax", ABSENT] is None
     assert sides("Small effusion on the right.")["Pleural Effusion", PRESENT] == "right"
     assert sides("Pleural effusion.")["Pleural Effusion", PRESENT] is None
     assert sides("In the left base, there is consolidation.")["Consolidation", PRESENT] == "left"

@@ -45,6 +45,12 @@ def test_every_report_counts_once_a_finding() -> None:
     assert effusion.sides == {"bilateral": 1}
 
 
+def test_who_denies_one_side_has_not_denied_the_finding() -> None:
+    assert summary("Left effusion.", "No effusion on the right.", "No effusion.")["Pleural Effusion"] == (
+        "1 of 3 mentions left pleural effusion; 1 denies it."
+    )
+
+
 def test_the_most_mentioned_come_first_and_what_nobody_names_is_left_out() -> None:
     named = list(summary("Edema. Right effusion.", "Right effusion.", "Possible pneumonia."))
     assert named == ["Pleural Effusion", "Edema", "Pneumonia", "No Finding"]

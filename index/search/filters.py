@@ -81,11 +81,11 @@ class Filters:
 NO_FILTERS: Final = Filters()
 
 
-def _report() -> sa.Select[tuple[int]]:
+def _report() -> sa.Select[int]:
     return sa.select(Report.id).where(Report.study_id == Study.id, Report.status == MATCHED)
 
 
-def _asserting(findings: tuple[str, ...]) -> sa.Select[tuple[int | None]]:
+def _asserting(findings: tuple[str, ...]) -> sa.Select[int | None]:
     """Studies by their findings: from the few rows of a rare finding, not from every study."""
     joined = sa.select(Report.study_id).join(ReportFinding, ReportFinding.report_id == Report.id)
     said = ReportFinding.finding.in_(findings), ReportFinding.assertion == PRESENT

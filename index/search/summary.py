@@ -3,18 +3,30 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import sqlalchemy as sa
 
-from model.findings import ABSENT, FINDINGS, NO_FINDING, PRESENT, UNCERTAIN, ReportFinding
+from model.findings import (
+    ABSENT,
+    BILATERAL,
+    FINDINGS,
+    LEFT,
+    NO_FINDING,
+    PRESENT,
+    RIGHT,
+    UNCERTAIN,
+    Assertion,
+    Laterality,
+    ReportFinding,
+)
 
 from ..tables import MATCHED, Report
 from ..tables import ReportFinding as Row
 
 __all__ = ["FindingCount", "read_labels", "summarise_findings"]
 
-_SIDES: Final = ("right", "left", "bilateral")
+_SIDES: Final = (RIGHT, LEFT, BILATERAL)
 _PLURAL: Final = frozenset(("Support Devices",))
 
 
@@ -22,7 +34,8 @@ _PLURAL: Final = frozenset(("Support Devices",))
 class FindingCount:
     """One finding over the reports that were read: present + uncertain + absent + not_mentioned are all of them.
 
-    sides: of the present ones, those that name a side. sentence: the same in words.
+    absent: denied, and not of one side only. sides: of the present ones, those that name a side. sentence: the same in
+    words.
     """
 
     finding: str
@@ -43,7 +56,8 @@ def read_labels(connection: sa.Connection, study_ids: Sequence[int]) -> dict[int
     )
     found: dict[int, list[ReportFinding]] = {}
     for study_id, finding, assertion, laterality in connection.execute(query):
-        found.setdefault(study_id, []).append(ReportFinding(finding, assertion, laterality))
+        row = ReportFinding(finding, cast("Assertion", assertion), cast("Laterality | None", laterality))
+        found.setdefault(cast("int", study_id), []).append(row)
     return found
 
 
@@ -62,6 +76,8 @@ def summarise_findings(reports: Sequence[Sequence[ReportFinding]]) -> list[Findi
 
 
 def _count(finding: str, rows: Sequence[ReportFinding], of: int) -> FindingCount:
+    # Who denies a finding on one side has not denied it.
+    rows = [row for row in rows if row.assertion != ABSENT or row.laterality in (None, BILATERAL)]
     by_assertion = Counter(row.assertion for row in rows)
     sides = Counter(row.laterality for row in rows if row.assertion == PRESENT and row.laterality)
     present, uncertain, absent = (by_assertion[each] for each in (PRESENT, UNCERTAIN, ABSENT))

@@ -3,14 +3,17 @@
 from .assertion import ABSENT, PRESENT, UNCERTAIN, Assertion
 from .lexicon import FINDINGS, NO_FINDING
 from .reading import Mention, ReportFinding, find_mentions, report_findings
-from .sides import Laterality
+from .sides import BILATERAL, LEFT, RIGHT, Laterality
 
 __all__ = [
     "ABSENT",
+    "BILATERAL",
     "FINDINGS",
     "LABELLER_VERSION",
+    "LEFT",
     "NO_FINDING",
     "PRESENT",
+    "RIGHT",
     "UNCERTAIN",
     "Assertion",
     "Laterality",

@@ -40,8 +40,9 @@ _BEFORE: Final = re.compile(
 _AFTER: Final = re.compile(
     r"\b(?:(?:is|are|was|were|be|been)? ?(?:not|no longer|never) (?:clearly |definitely |well |currently )?"
     rf"(?:be )?{_SEEN}"
-    r"|(?:has|have|had) (?:now |since |completely |subsequently |all )*(?:resolved|cleared|disappeared|been removed)"
-    r"|(?:is|are|was|were) (?:now )?(?:absent|removed|resolved|gone)"
+    r"|(?:has|have|had) (?:now |since |completely |subsequently |all )*(?:resolved|cleared|disappeared"
+    r"|been (?:removed|withdrawn|discontinued))"
+    r"|(?:is|are|was|were) (?:now )?(?:absent|removed|withdrawn|resolved|gone)"
     r"|(?:is|are|was|were|been) (?:excluded|ruled out)|ruled out"
     r"|(?:is|are|appears?) within (?:the )?(?:normal limits|limits of normal)"
     r"|completely resolved|no longer)\b|^\s*: (?:no|none|negative|absent)\b"
@@ -52,15 +53,17 @@ _DOUBT_BEFORE: Final = re.compile(
     r"|suggest(?:s|ed|ing|ive|ion)?|question(?:able|ed)?|potential(?:ly)?|presum(?:ed|ably)|equivocal|borderline"
     r"|(?:cannot|can not|can't|difficult to|could not|unable to|not possible to) (?:\w+ )?(?:exclude|rule out)"
     r"|not exclude|exclude an?|(?:is|are) not excluded|differential|consider(?:ations?|ed)?|favou?r(?:ed|s|ing)?"
-    r"|perhaps|either|versus|vs\.?|apparent|and/or|queried|query|early|subtle suggestion)(?=\W|$)"
+    r"|perhaps|unlikely|(?:low|little) probability|either|versus|vs\.?|apparent|and/or|queried|query"
+    r"|early|subtle suggestion)(?=\W|$)"
 )
 _DOUBT_AFTER: Final = re.compile(
     r"\b(?:(?:cannot|can not|can't|could not) (?:\w+ )?be (?:\w+ )?(?:excluded|ruled out)"
     r"|not (?:\w+ )?(?:excluded|ruled out)"
     rf"|(?:may|might|could) (?:also |still )?be {_SEEN}|(?:is|are) (?:also )?(?:possible|likely|suspected|questioned"
-    r"|considered|suggested|favou?red)|should be considered|difficult to exclude|less likely|suspected|questioned"
+    r"|considered|suggested|favou?red)|should be considered|difficult to exclude|less likely|unlikely"
+    r"|suspected|questioned"
     r"|(?:in|on) the differential|another (?:consideration|possibility))(?=\W|$)|\?"
-    r"|^\W*(?:\w+\W+){0,3}(?:versus|vs\.?|and/or)\b"
+    r"|^\W*(?:(?!for\b|represent|be\b|with\b)\w+\W+){0,3}(?:versus|vs\.?|and/or)\b"
 )
 # Not said of this study: a history, a question put to the reader, an advice.
 _NOT_NOW: Final = re.compile(
@@ -70,8 +73,9 @@ _NOT_NOW: Final = re.compile(
 _NOT_NOW_NEAR: Final = re.compile(
     r"^(?:of |for |any |a |an |the |clinically |clinical |prior |recent |known |treated |\w+ )*$"
 )
+_CANNOT: Final = re.compile(r"\b(?:cannot|can not|can't|could not|difficult to|unable to)\W*(?:\w+\W+)?$")
 _CLAUSES: Final = re.compile(
-    r"[;!?\n]|\.(?=\s)|\b(?:but|however|although|though|whereas|while|nevertheless)\b"
+    r"[;!\n]|\.(?=\s)|\b(?:but|however|although|though|whereas|while|nevertheless)\b"
     r"|,? (?:except|other than|apart from|aside from|with the exception)(?: of| for)?\b"
 )
 # Where a negation ends: what begins here is said, not denied.
@@ -103,6 +107,8 @@ def assertion_of(clause: str, start: int, end: int) -> Assertion | None:
     """What a clause (``masked``) says of the term at start..end; None where it says nothing of this study."""
     before, after = clause[:start], clause[end:]
     for cue in _NOT_NOW.finditer(before):
+        if _CANNOT.search(before, 0, cue.start()):
+            continue  # "cannot rule out"
         if len(before[cue.end() :].split()) <= 4 and _NOT_NOW_NEAR.match(before[cue.end() :]):
             return None
     if _doubted(before, after):

@@ -15,7 +15,9 @@ _SIDE: Final = re.compile(
     r"|(?P<both>bilateral(?:ly)?|both|bibasilar|bibasal|biapical|bilaterally))\b"
     r"(?! (?:atri\w*|ventric\w*|heart|hemidiaphragm|cardiac|paratracheal stripe|internal jugular))"
 )
-_LINK: Final = re.compile(r",|\band\b|\bwith\b|\bor\b|\bwhich\b|\bversus\b")
+_LINK: Final = re.compile(
+    r",(?! (?:left|right|bilateral)\W*$)|\bwithout\b|\band\b|\bwith\b|\bor\b|\bwhich\b|\bversus\b"
+)
 _PLACE: Final = re.compile(r"\s*(?:in|at|on|within|over)\b[^,]*,")
 _SAME: Final = re.compile(r"(?:left|right)(?:-sided)?\s*(?:and|,)\s*$|^\s*(?:and|,)\s*(?:left|right)")
 

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from .lexicon import LUNG_FINDINGS
 
 __all__ = ["Described", "described"]
 
-# name, pattern, findings that "normal" denies, finding that "enlarged" asserts
 _STRUCTURES: Final = (
     (
         "cardiomediastinum",
@@ -57,13 +57,14 @@ _CLEAR_OF: Final = re.compile(r"\s*(?:of|from)\b")
 _VERB: Final = re.compile(r"\b(?:is|are|was|were|has|have|appears?|remains?|seen|there)\b|[,;]")
 
 
+@dataclass(frozen=True)
 class Described:
     """findings: what the description denies or asserts. start, end: structure and property together."""
 
-    __slots__ = ("denies", "end", "findings", "start")
-
-    def __init__(self, findings: tuple[str, ...], denies: bool, start: int, end: int) -> None:
-        self.findings, self.denies, self.start, self.end = findings, denies, start, end
+    findings: tuple[str, ...]
+    denies: bool
+    start: int
+    end: int
 
 
 def described(clause: str) -> Iterator[Described]:
@@ -93,6 +94,10 @@ def _property_of(structure: re.Match[str], properties: list[re.Match[str]], clau
         between = clause[before[-1].end() : structure.start()]
         if not _VERB.search(between) and len(between.split()) <= 3 and " and " not in between:
             return before[-1]
+    if after is not None and after.lastgroup == "neutral":  # "stable and unremarkable"
+        then = next((said for said in properties if said.start() >= after.end()), None)
+        if then is not None and clause[after.end() : then.start()].strip() in ("and", ","):
+            after = then
     if after is not None and _is_said_of(clause[structure.end() : after.start()]):
         return after
     if before and not _VERB.search(clause[before[-1].end() : structure.start()].replace(",", "")):

@@ -1,0 +1,58 @@
+"""What the reports of a page's hits say: the sentences that speak for the query, and their findings together.
+
+Axes: N sentences, D width.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from index import Catalog, SearchHit
+from index.search.evidence import best_sentences, report_sentences
+from index.search.summary import read_labels, summarise_findings
+
+from ..inference import Inference
+from ..schemas import Evidence, FindingCount, FindingsSummary, Hit, Notice
+
+__all__ = ["add_evidence", "summarise"]
+
+# What one answer may cost the text encoder: 10 hits of 12 sentences, less those that were encoded before.
+HITS: Final = 10
+SENTENCES_READ: Final = 12
+SENTENCES_SHOWN: Final = 3
+
+
+def add_evidence(
+    inference: Inference, query: np.ndarray, found: Sequence[SearchHit], hits: Sequence[Hit]
+) -> list[Notice]:
+    """Give the first ``HITS`` hits the sentences of their reports that are nearest to the query, float32 (D,).
+
+    All sentences are encoded in one call, those that were met before not again. Where there are new ones and queries
+    wait to be encoded, queries come first: the hits stay without, and the warning that is returned says so.
+    """
+    read = [report_sentences(hit.study.report, SENTENCES_READ) if hit.study.report else [] for hit in found[:HITS]]
+    texts = [sentence.text for sentences in read for sentence in sentences]
+    if not texts:
+        return []
+    embeddings = inference.spare_texts(texts)
+    if embeddings is None:
+        return [
+            Notice(code="no-evidence", detail="Queries wait to be encoded: no sentences were compared with this one.")
+        ]
+    start = 0
+    for hit, sentences in zip(hits, read, strict=False):
+        of_hit = embeddings[start : start + len(sentences)]
+        start += len(sentences)
+        for place, score in best_sentences(query, of_hit, SENTENCES_SHOWN):
+            said = sentences[place]
+            hit.evidence.append(Evidence(text=said.text, score=score, start=said.start, end=said.end))
+    return []
+
+
+def summarise(catalog: Catalog, found: Sequence[SearchHit]) -> FindingsSummary:
+    """The findings of the hits' reports, as they are stored."""
+    with catalog.session() as session:
+        labels = read_labels(session.connection(), [hit.study_id for hit in found])
+    counts = summarise_findings(list(labels.values()))
+    return FindingsSummary(reports_read=len(labels), findings=[FindingCount(**vars(count)) for count in counts])

@@ -167,6 +167,7 @@ def test_every_door_tells_the_language() -> None:
         ("The lungs are clear. Heart size is normal.", "en"),
         ("No acute disease.", "en"),
         ("Small right pleural effusion.", "en"),
+        ("Cardiomegaly.", "en"),
         (GERMAN, "de"),
         ("Pas d'épanchement pleural. Silhouette cardiaque normale.", "fr"),
         ("Derrame pleural izquierdo pequeño.", "es"),

@@ -62,11 +62,11 @@ def test_hits_come_without_evidence_where_the_encoder_has_too_much_to_do(
         reply = asked(client)
     assert len(reply["hits"]) == 3
     assert [hit["evidence"] for hit in reply["hits"]] == [[], [], []]
-    assert [warning["code"] for warning in reply["warnings"]] == ["no-evidence"]
+    assert "no-evidence" in [warning["code"] for warning in reply["warnings"]]
     monkeypatch.undo()
     asked(client)
     monkeypatch.setattr(Inference, "depths", {"studies": 1})  # but sentences that it knows cost it nothing
-    assert asked(client)["warnings"] == []
+    assert asked(client)["hits"][0]["evidence"]
 
 
 def test_the_summary_counts_what_the_hits_reports_say(client: TestClient) -> None:

@@ -24,8 +24,9 @@ _LANGUAGES: Final = (
     "sv", "th", "tr", "uk", "vi", "zh",
 )  # fmt: skip
 _ENGLISH_ONLY: Final = re.compile(
-    r"\b(?:the|are|with|and|heart|lungs?|clear|right|left|chest|size|seen|acute|disease|enlarged|unremarkable|unchanged"
-    r"|findings|effusions?|upper|lower|stable|small|mild|tube|line)\b"
+    r"\b(?:the|are|with|and|there|this|has|not|within|limits|since|both|heart|lungs?|clear|right|left|chest|size|seen"
+    r"|acute|disease|enlarged|unremarkable|unchanged|stable|findings|effusions?|upper|lower|lobes?|small|mild|tube|line"
+    r"|cardiomegaly|atelectasis|opacity|opacities|thickening|scarring|increased|decreased|evidence)\b"
 )
 _OTHER_ONLY: Final = re.compile(
     r"\b(?:kein\w*|sin|sem|sans|pas|senza|geen|ingen|brak|der|und|el|la|le|il|os|de|del|di)\b"

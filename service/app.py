@@ -24,7 +24,7 @@ from .errors import add_error_handlers
 from .inference import Encoders, batching_of
 from .middleware import RequestFrame
 from .observing import ArchiveWatch, Observer, Tracing, require_tracing
-from .openapi import describe_problems
+from .openapi import complete_openapi
 from .readiness import Readiness
 from .receiving import Receiver
 from .resources import Resources
@@ -118,7 +118,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
     add_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
-    describe_problems(app)
+    complete_openapi(app)
     return app
 
 

@@ -12,13 +12,15 @@ from starlette.requests import ClientDisconnect
 
 from index.access.keys import WRITE
 from index.multipart import media_type
+from index.sop_reference import SopReference
 
 from ..access import note_for_audit, requires
 from ..deps import Receiving, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
-from ..receiving import DICOM
+from ..receiving import DICOM, Stored
 from ..receiving.stow import response_module, status_of
+from ..schemas import EXAMPLE_UID
 from .studies import StudyUid
 
 __all__ = ["router"]
@@ -29,12 +31,18 @@ SILENCE_SECONDS: Final = 60.0  # between two pieces of a body, whose sender hold
 
 SLOWEST_BYTES: Final = 16 * 2**10  # a second on the whole: who drips holds one as well
 
+EXAMPLE_REFERENCE: Final = SopReference("1.2.840.10008.5.1.4.1.1.1.1", f"{EXAMPLE_UID}.1", EXAMPLE_UID)
+TAKEN: Final = Stored(EXAMPLE_REFERENCE)
+REFUSED: Final = Stored(EXAMPLE_REFERENCE, "wrong-modality")
 ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": text, "content": {DICOM_JSON: {"schema": {"type": "object"}}}}
-    for status, text in (
-        (200, "Every instance was taken in: Store Instances Response Module (PS3.18 annex I)."),
-        (202, "Some were; FailedSOPSequence says which were not, and why."),
-        (409, "None was; FailedSOPSequence or OtherFailuresSequence says why."),
+    status: {
+        "description": text,
+        "content": {DICOM_JSON: {"schema": {"type": "object"}, "example": response_module(example)}},
+    }
+    for status, text, example in (
+        (200, "Every instance was taken in: Store Instances Response Module (PS3.18 annex I).", [TAKEN]),
+        (202, "Some were; FailedSOPSequence says which were not, and why.", [TAKEN, REFUSED]),
+        (409, "None was; FailedSOPSequence or OtherFailuresSequence says why.", [REFUSED]),
     )
 }
 BODY: Final = {
@@ -51,6 +59,12 @@ BODY: Final = {
         },
     }
 }
+
+
+class DicomJson(JSONResponse):
+    media_type = DICOM_JSON
+
+
 PROBLEMS: Final = problem_responses(400, 403, 406, 408, 413, 415, 422, 503)
 
 
@@ -103,14 +117,14 @@ async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
         raise RequestError("The sender ended the connection.", "bad-multipart") from None
 
 
-@router.post("/studies", response_class=JSONResponse, responses=ANSWERS | PROBLEMS, openapi_extra=BODY)
+@router.post("/studies", response_class=DicomJson, responses=ANSWERS | PROBLEMS, openapi_extra=BODY)
 def store_instances(resources: ResourcesDep, request: Request) -> JSONResponse:
     """Take in instances of any studies, each as if it came alone. Sent again, they count as stored."""
     return _store(resources, request, None)
 
 
 @router.post(
-    "/studies/{study_instance_uid}", response_class=JSONResponse, responses=ANSWERS | PROBLEMS, openapi_extra=BODY
+    "/studies/{study_instance_uid}", response_class=DicomJson, responses=ANSWERS | PROBLEMS, openapi_extra=BODY
 )
 def store_study_instances(resources: ResourcesDep, request: Request, study_instance_uid: StudyUid) -> JSONResponse:
     """Take in instances of one study; those of others fail."""
@@ -122,4 +136,4 @@ def _store(resources: ResourcesDep, request: Request, study: str | None) -> JSON
     if not stored:
         raise RequestError("The body has no part.", "bad-multipart")
     note_for_audit(*(one.reference.study_instance_uid for one in stored if one.reference), results=len(stored))
-    return JSONResponse(response_module(stored), status_of(stored), media_type=DICOM_JSON)
+    return DicomJson(response_module(stored), status_of(stored))

@@ -17,13 +17,15 @@ from ..jobs.roots import path_within
 from ..jobs.webhooks import require_allowed
 from ..openapi import problem_responses
 from ..resources import Resources
-from ..schemas import JobReply, JobsReply, JobState
+from ..schemas import EXAMPLE_REQUEST_ID, JobReply, JobsReply, JobState
 
 __all__ = ["router"]
 
 MOST: Final = 500
 
-JobId = Annotated[str, Path(max_length=64, description="As given when the job was asked for.")]
+JobId = Annotated[
+    str, Path(max_length=64, description="As given when the job was asked for.", examples=[EXAMPLE_REQUEST_ID])
+]
 KindName = Literal["embed", "index-build", "reindex", "ingest", "prune", "verify"]
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[requires(ADMIN)])

@@ -15,12 +15,12 @@ from ..openapi import problem_responses
 from ..query import read_archived_study
 from ..render import MAX_SIZE, render_png, version_of
 from ..resources import Resources
-from ..schemas import SearchOptions, SearchReply, StudyReply, Uid
+from ..schemas import EXAMPLE_UID, SearchOptions, SearchReply, StudyReply, Uid
 from ..search import ask
 
 __all__ = ["router"]
 
-StudyUid = Annotated[Uid, Path(description="DICOM StudyInstanceUID.")]
+StudyUid = Annotated[Uid, Path(description="DICOM StudyInstanceUID.", examples=[EXAMPLE_UID])]
 View = Literal["frontal", "lateral"]
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[requires(SEARCH)])
@@ -73,8 +73,9 @@ def _rendering(resources: Resources, uid: str, view: View, size: int, known: str
     if path is None:
         raise RequestError(f"The study has no {view} image.", "no-such-image")
     try:
-        # Private: a browser may keep its user's copy, a proxy may not. The tag saves rendering it again.
-        headers = {"ETag": version_of(path, size), "Cache-Control": "private, max-age=600"}
+        # A browser may keep its user's copy, a proxy may not. It asks each time whether it may show it (and the audit
+        # hears of it); the tag saves rendering it again.
+        headers = {"ETag": version_of(path, size), "Cache-Control": "private, no-cache"}
         if known == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         return Response(resources.decoder(render_png, path, size), media_type="image/png", headers=headers)

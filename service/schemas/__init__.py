@@ -3,7 +3,7 @@
 from .evidence import Evidence, FindingCount, FindingsSummary
 from .filters import MAX_EXCLUDED, FlatFilters, Modality, SearchFilters, Sex, View, Years
 from .jobs import JobReply, JobsReply, JobState, WebhookReply
-from .messages import EXAMPLE_UID, Message, Name, Notice, Problem, Uid
+from .messages import EXAMPLE_REQUEST_ID, EXAMPLE_UID, Message, Name, Notice, Problem, Uid
 from .query import Query, QueryFile
 from .reports import ReportReply, ReportsReply
 from .search import (
@@ -25,6 +25,7 @@ from .studies import Report, Study, StudyReply
 from .zero_shot import LabelScore, PairScore, PromptSet, UsedCalibration, ZeroShotReply, ZeroShotRequest
 
 __all__ = [
+    "EXAMPLE_REQUEST_ID",
     "EXAMPLE_UID",
     "MAX_CURSOR",
     "MAX_EXCLUDED",

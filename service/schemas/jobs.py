@@ -51,7 +51,7 @@ class JobReply(BaseModel):
     detail: str | None = Field(
         description="What that means. The operator has the whole message: `alta jobs show`, which may name files."
     )
-    requested_by: str
+    requested_by: str = Field(examples=["key:3f9a1c7d2b60"])
     cancel_requested: bool
     attempts: int = Field(description="How often it was begun.")
     created_at: datetime

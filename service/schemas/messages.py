@@ -4,12 +4,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-__all__ = ["EXAMPLE_UID", "Message", "Name", "Notice", "Problem", "Uid"]
+__all__ = ["EXAMPLE_REQUEST_ID", "EXAMPLE_UID", "Message", "Name", "Notice", "Problem", "Uid"]
 
 Uid = Annotated[str, StringConstraints(pattern=r"^[0-9.]{1,64}$")]  # PS3.5 9.1
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
 EXAMPLE_UID = "2.25.297410839285610394857261049586730194857"
+EXAMPLE_REQUEST_ID = "0b0f6c1e6d0b4f0e9f6f0b8f5c1d2e3f"
 
 
 class Message(BaseModel):
@@ -31,7 +32,7 @@ class Problem(BaseModel):
                     "status": 503,
                     "detail": "No generation is live. Run `alta index build`.",
                     "instance": "/v1/search/text-to-image",
-                    "request_id": "0b0f6c1e6d0b4f0e9f6f0b8f5c1d2e3f",
+                    "request_id": EXAMPLE_REQUEST_ID,
                 }
             ]
         },
@@ -49,4 +50,4 @@ class Notice(Message):
     """The request was carried out, though not quite as sent."""
 
     code: str = Field(description="Stable name.", examples=["text-truncated"])
-    detail: str
+    detail: str = Field(examples=["Text 1 of 1 has 300 tokens; 256 were read."])

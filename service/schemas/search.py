@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import index
 
+from .evidence import Evidence, FindingsSummary
 from .filters import SearchFilters
 from .messages import Message, Notice
 from .query import Query
@@ -49,6 +50,11 @@ class Preset(Message):
     )
     exclude_own_patient: bool = Field(
         default=True, description="No study of the query's own patient is a hit, where the patient is known."
+    )
+    evidence: bool = Field(
+        default=True,
+        description="Give with each of the first ten hits of a page up to three sentences of its report that are"
+        " nearest to the query.",
     )
 
 
@@ -108,7 +114,9 @@ class TextQuery(Ranked):
 
 
 class PageQuery(Message):
-    cursor: str = Field(max_length=MAX_CURSOR, description="`next_cursor` of the page before.")
+    cursor: str = Field(
+        max_length=MAX_CURSOR, description="`next_cursor` of the page before.", examples=["eyJhZnRlciI6IDEwfQ"]
+    )
 
 
 class Scores(BaseModel):
@@ -145,6 +153,10 @@ class Hit(BaseModel):
     similar_reports: SimilarReports
     study: Study
     report: Report | None
+    evidence: list[Evidence] = Field(
+        default_factory=list,
+        description="Sentences of the report's findings and impression that are nearest to the query, best first.",
+    )
 
     @classmethod
     def of(cls, hit: index.SearchHit, rank: int, by: RankBy) -> Self:
@@ -180,6 +192,7 @@ class SearchReply(BaseModel):
         default=False, description="Whether the query's own patient was known and left out of the hits."
     )
     hits: list[Hit] = Field(description="Best first. Fewer than top_k when the filters leave fewer.")
+    findings_summary: FindingsSummary
     next_cursor: str | None = Field(
         default=None, description="For POST /v1/search/page; null where no more hits follow."
     )

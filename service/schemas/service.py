@@ -12,17 +12,19 @@ class Provenance(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    name: str
-    trained_on: str
-    license: str
-    notice: str = Field(description="What the encoders may be used for.")
+    name: str = Field(examples=["demo"])
+    trained_on: str = Field(examples=["simulated radiographs"])
+    license: str = Field(examples=["Apache-2.0"])
+    notice: str = Field(description="What the encoders may be used for.", examples=["Not for clinical use."])
 
 
 class ModelCard(BaseModel):
-    fingerprint: str
+    fingerprint: str = Field(examples=["5f" * 32])
     dimension: int = Field(description="Width of an embedding.")
     context_length: int = Field(description="Tokens of a text that are read, special tokens included.")
-    findings: list[str] = Field(description="Names with built-in prompt ensembles.")
+    findings: list[str] = Field(
+        description="Names with built-in prompt ensembles.", examples=[["Pneumothorax", "Pleural Effusion"]]
+    )
     provenance: Provenance
     max_files: int
     max_upload_mb: int
@@ -31,5 +33,7 @@ class ModelCard(BaseModel):
 
 class Health(BaseModel):
     status: Literal["ok", "degraded", "unavailable"]
-    reasons: list[str] = Field(description="Why searches cannot be answered, or not from the newest index.")
+    reasons: list[str] = Field(
+        description="Why searches cannot be answered, or not from the newest index.", examples=[[], ["canary-failed"]]
+    )
     generation: int | None = None

@@ -27,7 +27,10 @@ class SimilarityMapReply(BaseModel):
     query: Query
     model_fingerprint: str = Field(examples=["5f" * 32])
     phrase: str = Field(examples=["left pneumothorax"])
-    statement: str = Field(description="What the map shows, and what it does not.")
+    statement: str = Field(
+        description="What the map shows, and what it does not.",
+        examples=["Cosines of local image and word features; no segmentation."],
+    )
     score: float = Field(description="Cosine of the whole image's and the phrase's embedding, -1 to 1.", examples=[0.2])
     rows: int = Field(description="Rows of the image as it is stored (DICOM Rows).", examples=[2500])
     columns: int = Field(description="Columns of the image as it is stored.", examples=[2048])

@@ -87,18 +87,21 @@ class UsedCalibration(BaseModel):
     level: Literal["frontal", "study"] = Field(
         description="Whether it was fitted on frontal images alone or on studies with all their images."
     )
-    findings: list[str] = Field(description="Those that are calibrated.")
+    findings: list[str] = Field(description="Those that are calibrated.", examples=[["Pneumothorax"]])
 
 
 class ZeroShotReply(BaseModel):
     query: Query
-    model_fingerprint: str
-    score_kind: str = Field(description="What `score` is, in a sentence.")
+    model_fingerprint: str = Field(examples=["5f" * 32])
+    score_kind: str = Field(
+        description="What `score` is, in a sentence.", examples=["softmax over the two cosines; uncalibrated"]
+    )
     calibration: UsedCalibration | None = Field(
         default=None, description="The calibration beside the encoders, where one was applied."
     )
     probabilities: str = Field(
-        description="What probabilities and decisions are, or why there are none, in a sentence."
+        description="What probabilities and decisions are, or why there are none, in a sentence.",
+        examples=["no calibration fits these encoders"],
     )
     findings: list[PairScore] = Field(description="For prompts and the built-in findings.")
     labels: list[LabelScore] = Field(description="For labels, in the order sent.")

@@ -24,15 +24,17 @@ from .reports.labels import label_pending
 from .reports.texts import ReportText, parse_sections
 from .search.delta import Seen, count_since
 from .search.filters import Filters
+from .search.fusion import IMAGE_WEIGHTS, AskedWith, RankBy, Ranking, Scale
 from .search.gallery import Gallery
 from .search.pages import Page, Place, Search, SearchHit
-from .search.ranking import RankBy, Ranking, Scale
 from .search.snapshot import Hit, Snapshot
 from .slots import arrange_slots
 from .sources import FolderSource, ManifestSource, StudySource, ZipSource, source_of
 from .studies import StoredStudy, find_study, prior_slots, stored_study, study_slots
 
 __all__ = [
+    "IMAGE_WEIGHTS",
+    "AskedWith",
     "Catalog",
     "DecoderPool",
     "EmbedSummary",

@@ -156,13 +156,13 @@ def test_a_study_used_as_prior_is_no_hit(client: TestClient) -> None:
 def test_the_generation_named_is_the_one_the_hits_came_from(archive_folder: Path, monkeypatch) -> None:
     with serve(settings_for(archive_folder)) as client:
         gallery = client.app.state.resources.gallery
-        answer = Snapshot.search
+        answer = Snapshot.page
 
         def overtaken(snapshot, *args):
             monkeypatch.setattr(gallery, "_snapshot", replace(snapshot, info=replace(snapshot.info, id=77)))
             return answer(snapshot, *args)
 
-        monkeypatch.setattr(Snapshot, "search", overtaken)
+        monkeypatch.setattr(Snapshot, "page", overtaken)
         reply = client.post("/v1/search/text-to-image", json={"text": "a"}).json()
         assert (reply["generation"], gallery.generation.id) == (1, 77)
 

@@ -25,6 +25,7 @@ from .opening import open_or_restore
 from .parts import named_engine, place_of, verify
 from .removal import remove_old, remove_parts, unknown_engines
 from .rows import Census, Rows, disk_errors, take_census, write_rows
+from .scores import measure_scores
 from .table import (
     BUILDING,
     FAILED,
@@ -204,10 +205,11 @@ def _build(
         settings[kind], recall = build_part(folder, info, kind, rows[kind], others, name, engines)
         recalls.append(recall)
         report.add(info.rows(kind))
+    scores = measure_scores(catalog, rows)
     rows.clear()
     for kind in chosen:
         shutil.rmtree(folder / str(info.id) / f"{kind}.rows", ignore_errors=True)
-    return activate(catalog, info.id, BUILDING, settings, min(recalls))
+    return activate(catalog, info.id, BUILDING, settings, min(recalls), scores)
 
 
 class _Halves:

@@ -15,6 +15,7 @@ from model.errors import ArchiveError
 from ..catalog import Catalog
 from ..tables import IMAGE, KINDS, REPORT, Generation
 from .rows import Census
+from .scores import ArchiveScores
 
 __all__ = [
     "BUILDING",
@@ -43,7 +44,8 @@ class GenerationInfo:
     """A searchable set of embeddings.
 
     engine: names joined by + where the kinds differ. settings: by kind, what the engine chose. recall: recall@10
-    against exact search, measured when it was built, the lower of the two kinds. Rows of a kind up to ``max_id`` that
+    against exact search, measured when it was built, the lower of the two kinds. scores: what is usual, measured then
+    too. Rows of a kind up to ``max_id`` that
     were not removed by the removal ``removal_max_id`` are in its index.
     """
 
@@ -60,6 +62,7 @@ class GenerationInfo:
     report_max_id: int
     removal_max_id: int
     recall: float | None
+    scores: ArchiveScores
     detail: str | None
     created_at: datetime
     activated_at: datetime | None
@@ -138,8 +141,9 @@ def activate(
     expected: str,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     recall: float | None = None,
+    scores: Mapping[str, Any] | None = None,
 ) -> GenerationInfo:
-    """Make a generation live in one transaction; the live one is retired. settings, recall: of one just built.
+    """Make a generation live in one transaction; the live one is retired. settings, recall, scores: of one just built.
 
     Raises ArchiveError (generation-changed) when its state is no longer ``expected``.
     """
@@ -153,6 +157,7 @@ def activate(
             row.settings = json.dumps(settings)
             row.engine = _joined([settings[kind]["engine"] for kind in KINDS if kind in settings])
             row.recall = recall
+            row.scores = json.dumps(scores or {})
         row.state, row.activated_at = LIVE, datetime.now(UTC)
         session.flush()
         return _info(row)
@@ -177,6 +182,7 @@ def _info(row: Generation) -> GenerationInfo:
         report_max_id=row.report_max_id,
         removal_max_id=row.removal_max_id,
         recall=row.recall,
+        scores=ArchiveScores.of(json.loads(row.scores or "{}")),
         detail=row.detail,
         created_at=row.created_at,
         activated_at=row.activated_at,

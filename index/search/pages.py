@@ -15,8 +15,9 @@ from ..tables import Embedding, EmbeddingRemoval, Study
 from .candidates import Candidates
 from .delta import Seen
 from .filters import NO_FILTERS, Filters
+from .fusion import Ranking
 from .grouping import report_key
-from .ranking import Ranking, Scored, rank_candidates
+from .ranking import Scored, rank_candidates
 
 __all__ = ["DEEPEST", "Page", "Place", "Search", "SearchHit", "find_page", "unchanged_since"]
 

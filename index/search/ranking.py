@@ -1,54 +1,21 @@
-"""How candidates are ranked: by their report, by their image, or by both.
-
-Fused: w times the score of the candidate's image and 1 - w times that of its report, each the cosine on the scale of
-the archive: deviations above the mean of random pairs. Cosines between images, and between images and texts, have
-different means and spreads; on one scale a weight means the same for every encoder. A part that a candidate lacks
-counts as that of a random pair, 0: it speaks neither for the candidate nor against it.
+"""The best candidates of a ranking, exactly.
 
 Axes: K candidates, D width.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from ..tables import IMAGE, KINDS, REPORT
 from .candidates import Candidates
+from .fusion import Ranking
 
-__all__ = ["RankBy", "Ranking", "Scale", "Scored", "rank_candidates"]
-
-RankBy = Literal["report", "image", "fused"]
+__all__ = ["Scored", "rank_candidates"]
 
 FIRST_DEPTH: Final = 64  # candidates of each list, before it is known how many are needed
 GROWTH: Final = 4
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Cosines of random pairs of different patients."""
-
-    mean: float = 0.0
-    deviation: float = 1.0
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """image_weight, scales: of a fused ranking. The weight is that of the candidate's image, 0..1."""
-
-    by: RankBy
-    image_weight: float = 0.0
-    scales: Mapping[str, Scale] = field(default_factory=lambda: dict.fromkeys(KINDS, Scale()))
-
-    @property
-    def weights(self) -> dict[str, float]:
-        return {IMAGE: self.image_weight, REPORT: 1 - self.image_weight}
-
-    def part(self, kind: str, cosines: np.ndarray) -> np.ndarray:
-        """What a kind adds to the fused score; NaN, an embedding that is not there, adds nothing."""
-        scale = self.scales[kind]
-        return np.nan_to_num(self.weights[kind] * (cosines - scale.mean) / scale.deviation, nan=0.0)
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,27 @@
 """From what a request asks to a question, and from a question to a page of hits."""
 
+from typing import Final
+
 import numpy as np
 
-from index import Filters, Page, Place, Ranking, Search, SearchHit, Snapshot
+from index import IMAGE_WEIGHTS, AskedWith, Filters, Page, Place, Ranking, Search, SearchHit, Snapshot
 from model.errors import TextError
 
 from ..access import note_for_audit
 from ..errors import RequestError
+from ..inference import Inference
 from ..observing import stage
 from ..query import QueryStudy
 from ..resources import Moment, Resources
-from ..schemas import Hit, Notice, RankBy, SearchOptions, SearchReply, UsedRanking
-from .composition import TEXT_WEIGHT, WITHOUT_WEIGHT, compose
+from ..schemas import Hit, Notice, SearchOptions, SearchReply, UsedRanking
+from .composition import TEXT_WEIGHT, WITHOUT_WEIGHT, WITHOUT_WEIGHT_OF_TEXT, compose, compose_texts
 from .cursor import open_cursor, seal_cursor
-from .question import MadeOf, Question
+from .question import Question
+from .reading import add_evidence, summarise
 
 __all__ = ["ask", "next_page"]
 
-IMAGE_WEIGHT = 0.25
-MAX_SHOWN = 1_000  # hits, over all pages
+MAX_SHOWN: Final = 1_000  # hits, over all pages
 
 
 def ask(
@@ -30,28 +33,32 @@ def ask(
     """
     top_k = resources.top_k(options.top_k)
     snapshot = moment.searched()
-    vector, made_of, warnings = _embedded(moment, study, options)
+    vector, warnings = _embedded(moment.inference, study, options)
     excludes_patient = False
     if study is not None:
         filters = study.without_itself(filters)
         if options.exclude_own_patient:
             filters = study.without_its_patient(filters)
             excludes_patient = bool(study.patient_keys)
+    asked: AskedWith = "text" if study is None else "image"
+    without_weight = WITHOUT_WEIGHT_OF_TEXT if study is None else WITHOUT_WEIGHT
     question = Question(
         fingerprint=moment.inference.encoder.fingerprint,
         vector=vector,
-        made_of=made_of,
-        ranking=_ranking(snapshot, options, made_of),
+        asked_with=asked,
+        composed=bool(options.without) or (study is not None and options.text is not None),
+        ranking=_ranking(snapshot, options, asked),
         filters=filters,
         group_reports=options.group_reports,
         top_k=top_k,
         seen=snapshot.seen,
         patient_keys=study.patient_keys if study else frozenset(),
         own_patient_excluded=excludes_patient,
-        text_weight=_text_weight(options) if made_of == "composed" and study and options.text else None,
-        without_weight=WITHOUT_WEIGHT if options.without else None,
+        evidence=options.evidence,
+        text_weight=_text_weight(options) if study is not None and options.text is not None else None,
+        without_weight=without_weight if options.without else None,
     )
-    reply = _answer(resources, snapshot, question, None, 0)
+    reply = _answer(resources, moment.inference, snapshot, question, None, 0)
     reply.warnings = [*(study.warnings if study else ()), *warnings, *reply.warnings]
     reply.query = study.query if study else None
     return reply
@@ -67,11 +74,16 @@ def next_page(resources: Resources, moment: Moment, cursor: str) -> SearchReply:
     if snapshot.seen.embedding_id < question.seen.embedding_id:  # another replica had read further
         resources.gallery.refresh(now=True)
         snapshot = resources.gallery.snapshot or snapshot
-    return _answer(resources, snapshot, question, bookmark.place, bookmark.shown)
+    return _answer(resources, moment.inference, snapshot, question, bookmark.place, bookmark.shown)
 
 
 def _answer(
-    resources: Resources, snapshot: Snapshot, question: Question, after: Place | None, shown: int
+    resources: Resources,
+    inference: Inference,
+    snapshot: Snapshot,
+    question: Question,
+    after: Place | None,
+    shown: int,
 ) -> SearchReply:
     """A page of hits as the reply has it: the one place where hits become an answer."""
     top_k = min(question.top_k, MAX_SHOWN - shown)
@@ -80,8 +92,9 @@ def _answer(
     )
     with stage("search"):
         page = snapshot.page(search, top_k, after, question.fingerprint)
-    hits = [_hit(question, hit, rank) for rank, hit in enumerate(page.hits, shown + 1)]
+    hits = [_hit(snapshot, question, hit, rank) for rank, hit in enumerate(page.hits, shown + 1)]
     note_for_audit(results=len(hits))
+    missing = add_evidence(inference, question.vector, page.hits, hits) if question.evidence else []
     shown += len(hits)
     last = page.hits[-1] if page.more and shown < MAX_SHOWN else None
     ranking = question.ranking
@@ -96,50 +109,60 @@ def _answer(
         ),
         own_patient_excluded=question.own_patient_excluded,
         hits=hits,
+        findings_summary=summarise(resources.catalog, page.hits),
         next_cursor=seal_cursor(question, Place(last.score, last.study_id), shown, resources.catalog) if last else None,
-        warnings=_page_warnings(page, top_k),
+        warnings=[*_warnings(snapshot, question, page, top_k), *missing],
     )
 
 
-def _hit(question: Question, found: SearchHit, rank: int) -> Hit:
+def _hit(snapshot: Snapshot, question: Question, found: SearchHit, rank: int) -> Hit:
     hit = Hit.of(found, rank, question.ranking.by)
     hit.same_patient = found.study.patient_key in question.patient_keys
+    if not question.composed:  # no pair of studies of the archive is like a sum of several
+        hit.percentile = snapshot.info.scores.percentile(question.asked_with, question.ranking, found.score)
     return hit
 
 
-def _page_warnings(page: Page, top_k: int) -> list[Notice]:
-    if not page.cut:
-        return []
-    detail = f"Most of the nearest studies have reports that say the same; {len(page.hits)} of {top_k} hits were found."
-    return [Notice(code="few-different-reports", detail=detail)]
+def _warnings(snapshot: Snapshot, question: Question, page: Page, top_k: int) -> list[Notice]:
+    found = []
+    if page.cut:
+        detail = f"Most of the nearest studies have reports that say the same: {len(page.hits)} of {top_k} hits found."
+        found.append(Notice(code="few-different-reports", detail=detail))
+    if question.ranking.by == "fused" and not snapshot.info.scores.quantiles:
+        detail = (
+            "Image and report are weighed by their bare cosines, without percentiles: the generation is too small, or"
+            " from before scores were measured. `alta index build` makes a new one."
+        )
+        found.append(Notice(code="scores-not-measured", detail=detail))
+    return found
 
 
 def _embedded(
-    moment: Moment, study: QueryStudy | None, options: SearchOptions
-) -> tuple[np.ndarray, MadeOf, list[Notice]]:
-    """The query's direction, what it is made of, and warnings of texts that are too long."""
-    inference = moment.inference
-    texts = [options.text] if options.text is not None else []
-    without = options.without or []
-    if study is None and not texts:
-        message = "Expected `files`, `study_instance_uid` or `text` to search with, found none of them."
-        raise RequestError(message, "bad-query")
-    if any(not text.strip() for text in (*texts, *without)):
+    inference: Inference, study: QueryStudy | None, options: SearchOptions
+) -> tuple[np.ndarray, list[Notice]]:
+    """The query's direction, and warnings of texts that are too long."""
+    text, without = options.text, options.without or []
+    texts = [*([] if text is None else [text]), *without]
+    if any(not each.strip() for each in texts):
         raise TextError("Expected at least one word, found none.", "text-empty")
-    warnings = inference.length_warnings((*texts, *without))
-    wanted = [] if study is None else [(1.0, study.embedded_by(inference))]
-    wanted += [(_text_weight(options) if study else 1.0, inference.text(text)) for text in texts]
-    if len(wanted) == 1 and not without:
-        return wanted[0][1], "text" if study is None else "image", warnings
-    return compose(wanted, [inference.text(text) for text in without]), "composed", warnings
+    warnings = inference.length_warnings(texts)
+    if study is None:
+        if text is None:
+            message = "Expected `files`, `study_instance_uid` or `text` to search with, found none of them."
+            raise RequestError(message, "bad-query")
+        return compose_texts(text, without, inference.text), warnings
+    images = study.embedded_by(inference)
+    if not texts:
+        return images, warnings
+    return compose(images, text, without, inference.text, _text_weight(options)), warnings
 
 
 def _text_weight(options: SearchOptions) -> float:
     return TEXT_WEIGHT if options.text_weight is None else options.text_weight
 
 
-def _ranking(snapshot: Snapshot, options: SearchOptions, made_of: MadeOf) -> Ranking:
-    by: RankBy = options.rank_by
-    if by != "fused":
-        return Ranking(by)
-    return Ranking(by, IMAGE_WEIGHT if options.image_weight is None else options.image_weight)
+def _ranking(snapshot: Snapshot, options: SearchOptions, asked: AskedWith) -> Ranking:
+    if options.rank_by != "fused":
+        return Ranking(options.rank_by)
+    weight = IMAGE_WEIGHTS[asked] if options.image_weight is None else options.image_weight
+    return snapshot.info.scores.ranking(asked, weight)

@@ -2,16 +2,14 @@
 
 import base64
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator
 
-from index import Filters, Ranking, Seen
+from index import AskedWith, Filters, Ranking, Seen
 
-__all__ = ["MadeOf", "Question"]
-
-MadeOf = Literal["image", "text", "composed"]
+__all__ = ["Question"]
 
 
 def _written(vector: np.ndarray) -> str:
@@ -22,21 +20,23 @@ def _read(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
-Vector = Annotated[np.ndarray, PlainSerializer(_written), PlainValidator(_read)]
+Vector = Annotated[np.ndarray, PlainValidator(_read), PlainSerializer(_written)]
 
 
 @dataclass(frozen=True)
 class Question:
     """A search, all its pages.
 
-    vector: float32 (D,), length 1, by the encoders ``fingerprint``. made_of: what it stands for; composed: a sum of
-    several. text_weight, without_weight: of that sum, None where it has no such part. patient_keys: pseudonyms of the
-    query's own patient. seen: how far the archive was read when the first page was found.
+    vector: float32 (D,), length 1, by the encoders ``fingerprint``. asked_with: image also where a text was added.
+    composed: a sum of several directions. seen: how far the archive was read when the first page was found.
+    patient_keys: pseudonyms of the query's own patient. evidence: whether sentences are asked for. text_weight,
+    without_weight: of the sum, None where it has no such part.
     """
 
     fingerprint: str
     vector: Vector
-    made_of: MadeOf
+    asked_with: AskedWith
+    composed: bool
     ranking: Ranking
     filters: Filters
     group_reports: bool
@@ -44,5 +44,6 @@ class Question:
     seen: Seen
     patient_keys: frozenset[str] = frozenset()
     own_patient_excluded: bool = False
+    evidence: bool = True
     text_weight: float | None = None
     without_weight: float | None = None

@@ -1,0 +1,77 @@
+"""What is usual in an archive: quantiles of scores, measured when a generation is built."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from index import IMAGE_WEIGHTS, Catalog, Ranking, Scale, build_generation, live_generation
+from index.generations.scores import LEVELS, ArchiveScores, Quantiles
+from index.tables import IMAGE, REPORT, Embedding, Study
+from tests.test_generations import MODEL
+from tests.test_ranking import ROWS, add_embeddings, add_studies, vectors
+
+
+@pytest.fixture
+def archive(sqlite_catalog: Catalog, tmp_path: Path) -> Catalog:
+    add_studies(sqlite_catalog, range(ROWS))
+    add_embeddings(sqlite_catalog, range(ROWS), {IMAGE: vectors(1), REPORT: vectors(2)})
+    build_generation(sqlite_catalog, tmp_path, MODEL)
+    return sqlite_catalog
+
+
+def scores_of(catalog: Catalog) -> ArchiveScores:
+    live = live_generation(catalog)
+    assert live is not None
+    return live.scores
+
+
+def pairs_of_others(catalog: Catalog, asked: str, kind: str) -> np.ndarray:
+    """Cosines of every pair of different patients."""
+    with catalog.session() as session:
+        query = sa.select(Study.patient_id, Embedding.kind, Embedding.vector).join(Embedding)
+        rows = [(patient, of, np.frombuffer(vector, "<f4")) for patient, of, vector in session.execute(query)]
+    first, second = ([(patient, vector) for patient, of, vector in rows if of == each] for each in (asked, kind))
+    return np.array([a @ b for one, a in first for other, b in second if one != other])
+
+
+@pytest.mark.parametrize(("asked", "kind"), [(IMAGE, IMAGE), (IMAGE, REPORT), ("text", IMAGE), ("text", REPORT)])
+def test_percentiles_are_shares_of_pairs_of_different_patients(archive: Catalog, asked: str, kind: str) -> None:
+    cosines = pairs_of_others(archive, REPORT if asked == "text" else asked, kind)
+    scores = scores_of(archive)
+    for score in np.quantile(cosines, [0.02, 0.1, 0.5, 0.9, 0.99, 0.999]):
+        share = 100 * (cosines < score).mean()
+        assert scores.percentile(asked, Ranking(kind), score) == pytest.approx(share, abs=0.3)  # type: ignore[arg-type]
+    scale = scores.ranking(asked, 0.5).scales[kind]  # type: ignore[arg-type]
+    assert (scale.mean, scale.deviation) == pytest.approx((cosines.mean(), cosines.std()), abs=0.01)
+
+
+def test_fused_percentiles_are_of_the_default_weight_only(archive: Catalog) -> None:
+    scores = scores_of(archive)
+    ranking = scores.ranking("image", IMAGE_WEIGHTS["image"])
+    shares = [scores.percentile("image", ranking, score) for score in (-9.0, -0.5, 0.0, 0.5, 9.0)]
+    assert shares == sorted(shares) and shares[0] == 0 and 30 < shares[2] < 70  # type: ignore[operator]
+    assert scores.percentile("image", scores.ranking("image", 0.77), 0.0) is None
+
+
+def test_no_percentile_says_more_than_the_pairs_do(archive: Catalog) -> None:
+    found = scores_of(archive).quantiles["image", "image"]
+    pairs = len(pairs_of_others(archive, IMAGE, IMAGE))
+    assert found.percentile(2.0) == LEVELS[len(found.values) - 1]
+    assert pairs * (1 - found.percentile(2.0) / 100) >= 20 > pairs * (1 - LEVELS[len(found.values)] / 100)
+
+
+def test_scores_between_levels_are_interpolated_and_equal_levels_are_one_step() -> None:
+    quantiles = Quantiles([0.0, 0.1, 0.1, 0.1, 0.3], Scale())
+    scores = (-1.0, 0.0, 0.05, 0.1, 0.2, 0.3, 0.9)
+    assert [quantiles.percentile(score) for score in scores] == [0, 0, 1.5, 2.0, 4.5, 5.0, 5.0]
+
+
+def test_a_small_archive_and_a_generation_from_before_have_no_scores(sqlite_catalog: Catalog, tmp_path: Path) -> None:
+    add_studies(sqlite_catalog, range(4))
+    add_embeddings(sqlite_catalog, range(4), {IMAGE: vectors(1), REPORT: vectors(2)})
+    build_generation(sqlite_catalog, tmp_path, MODEL)
+    for scores in (scores_of(sqlite_catalog), ArchiveScores.of({})):
+        assert scores.percentile("image", Ranking("image"), 0.5) is None
+        assert scores.ranking("image", 0.3) == Ranking("fused", 0.3, {IMAGE: Scale(), REPORT: Scale()})

@@ -6,6 +6,7 @@ Axes: B studies or texts, S slots, D embedding width.
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from .text import ReportTokenizer
 __all__ = ["AltaEncoder", "load_encoder"]
 
 
+MOST_CALLS: Final = 4  # at once; on many cores a call on several of them keeps its answer's time short
 CPU_SLOTS: Final = 8  # images of a pass on a CPU: more do not fit its caches and are up to a fifth slower each
 
 
@@ -45,6 +47,7 @@ class AltaEncoder:
         self.positions = checkpoint.model.config.text.positions
         self.device = device
         self.dtype = dtype
+        self.calls_at_once = min(_threads(), MOST_CALLS) if device.type == "cpu" else 1
         if dtype != torch.float32:
             narrow(self.model)
 
@@ -67,6 +70,10 @@ class AltaEncoder:
 
     def encode_prompts(self, prompts: Sequence[str]) -> np.ndarray:
         return _numpy(F.normalize(self._project_texts(prompts).mean(0), dim=-1))
+
+    def share_processor(self, calls: int) -> None:
+        if self.device.type == "cpu":
+            torch.set_num_threads(max(_threads() // calls, 1))  # OpenMP counts by thread: others keep what they have
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self.tokenizer.count(texts)
@@ -151,6 +158,12 @@ def load_encoder(path: Path, device: str = "auto", dtype: str = "auto") -> AltaE
         return AltaEncoder(load_checkpoint(path), chosen, width)
     except RuntimeError as error:
         raise CheckpointError(f"The encoders cannot run on device {device!r}: {error}") from error
+
+
+@cache
+def _threads() -> int:
+    """What torch found or was told when it started; ``share_processor`` changes what it says later."""
+    return torch.get_num_threads()
 
 
 def _is_lone_frontal(study: StudyImages) -> bool:

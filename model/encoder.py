@@ -6,14 +6,14 @@ Axes: B studies or texts, D embedding width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from .image import ImageTransform
 from .similarity_map import SimilarityMap
 
-__all__ = ["StudyEncoder", "StudyImages"]
+__all__ = ["ProcessorSharing", "StudyEncoder", "StudyImages"]
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,18 @@ class StudyEncoder(Protocol):
 
         Raises TextError: phrase-without-words, phrase-too-long (over ``context_length`` tokens).
         """
+        ...
+
+
+@runtime_checkable
+class ProcessorSharing(Protocol):
+    """Encoders on a processor: calls side by side, each on a part of the cores, get more done than one on all of them.
+
+    All cores on one call wait for the slowest at every step, and whatever else runs on the machine slows one of them.
+    """
+
+    calls_at_once: int  # that are worth making from as many threads
+
+    def share_processor(self, calls: int) -> None:
+        """The calling thread's next calls take one of ``calls`` equal parts of the processor."""
         ...

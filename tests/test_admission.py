@@ -1,6 +1,7 @@
 """Only so many requests are worked on; the next is turned away unread; who leaves is no longer worked for."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,12 +37,13 @@ def test_one_request_too_many_is_turned_away_unread_and_others_go_on(archive_fol
         assert (refused.status_code, refused.json()["type"]) == (429, "/problems/overloaded")
         assert refused.headers["Retry-After"] == "1" and refused.headers["X-Request-ID"]
         assert client.get("/v1/model").status_code == 429
-        for path in ("/livez", "/", "/openapi.json", "/problems/overloaded", "/readyz"):
+        for path in ("/livez", "/metrics", "/", "/openapi.json", "/problems/overloaded"):
             assert client.get(path).status_code == 200
-        assert waiting.inference.depths == {"studies": 0, "texts": 1, "ensembles": 0}
+        assert sum(waiting.inference.depths.values()) == 1
+        ready = callers.submit(client.get, "/readyz")  # tries the encoder itself
 
         encoder.gate.set()
-        assert [answer.result()[0] for answer in taken] == [200, 200]
+        assert [answer.result()[0] for answer in taken] == [200, 200] and ready.result().status_code == 200
         assert client.get("/v1/model").status_code == 200
 
 
@@ -118,6 +120,10 @@ class Connection:
         self.body += message.get("body", b"")
 
 
+def asking(text: str) -> bytes:
+    return json.dumps({"text": text, "evidence": False}).encode()
+
+
 async def until_so(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
@@ -144,15 +150,15 @@ def running(
 def test_a_client_who_hangs_up_leaves_the_queue_and_its_place_is_free(archive_folder: Path) -> None:
     async def work(app: FastAPI, encoder: GatedEncoder, inference: Inference) -> None:
         encoder.close_gate()
-        stays, leaves = Connection(app, b'{"text": "stays"}'), Connection(app, b'{"text": "leaves"}')
+        stays, leaves = Connection(app, asking("stays")), Connection(app, asking("leaves"))
         first = asyncio.create_task(stays.answered())
         await until_so(encoder.entered.is_set)
         second = asyncio.create_task(leaves.answered())
         await until_so(lambda: inference.depths["texts"] == 1)
-        assert await Connection(app, b'{"text": "third"}').answered() == 429
+        assert await Connection(app, asking("third")).answered() == 429
         leaves.hang_up()
         assert await second == 499 and inference.depths["texts"] == 0
-        third = asyncio.create_task(Connection(app, b'{"text": "third"}').answered())
+        third = asyncio.create_task(Connection(app, asking("third")).answered())
         await until_so(lambda: inference.depths["texts"] == 1)
         encoder.gate.set()
         assert [await first, await third] == [200, 200]
@@ -200,7 +206,7 @@ def test_a_body_that_does_not_come_holds_no_place(archive_folder: Path, monkeypa
     async def work(app: FastAPI, encoder: GatedEncoder, inference: Inference) -> None:
         silent = Connection(app, b"")
         assert await silent.answered() == 408 and b"/problems/request-timeout" in silent.body
-        assert await Connection(app, b'{"text": "next"}').answered() == 200
+        assert await Connection(app, asking("next")).answered() == 200
 
     running(archive_folder, work, max_requests=1)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from model.encoder import StudyImages
+from model.encoder import ProcessorSharing, StudyImages
 from service.caller import Caller, wait_for
 from service.errors import RequestError
 from service.inference import Batching, Inference
@@ -61,10 +61,10 @@ class Waiting:
         self.inference: Inference = client.app.state.resources.encoders.configured
 
     def ask(self, text: str) -> "Future[tuple[int, dict[str, object]]]":
-        return self._callers.submit(self._post, TEXT_TO_IMAGE, json={"text": text})
+        return self._callers.submit(self._post, TEXT_TO_IMAGE, json={"text": text, "evidence": False})
 
     def show(self, cell: int) -> "Future[tuple[int, dict[str, object]]]":
-        return self._callers.submit(self._post, IMAGE_TO_TEXT, files=form(png(cell)))
+        return self._callers.submit(self._post, IMAGE_TO_TEXT, files=form(png(cell)), data={"evidence": "false"})
 
     def occupy(self) -> "Future[tuple[int, dict[str, object]]]":
         """A request that the encoder works on until its gate opens."""
@@ -152,12 +152,12 @@ def test_a_request_that_waits_too_long_leaves_the_queue(archive_folder: Path) ->
     ):
         waiting = Waiting(client, encoder, callers)
         waiting.occupy()
-        late = client.post(TEXT_TO_IMAGE, json={"text": "late"})
+        late = client.post(TEXT_TO_IMAGE, json={"text": "late", "evidence": False})
         assert (late.status_code, late.json()["type"]) == (503, "/problems/request-timed-out")
         assert late.headers["Retry-After"] == "5" and "0.3 s" in late.json()["detail"]
         assert waiting.inference.depths["texts"] == 0
         encoder.gate.set()
-        assert client.post(TEXT_TO_IMAGE, json={"text": "next"}).status_code == 200
+        assert client.post(TEXT_TO_IMAGE, json={"text": "next", "evidence": False}).status_code == 200
         assert encoder.calls == [1, 1]  # the first and the next
 
 
@@ -213,6 +213,43 @@ def test_a_lone_caller_does_not_wait_for_company_and_companions_do() -> None:
     assert [result.result(10)[0] for result in (*again, third)] == [0, 1, 2]
     assert together == [1, 1, 1, 1, 3, 3]
     patient.close()
+
+
+class Cores:
+    """Two, as ``ProcessorSharing`` of them."""
+
+    calls_at_once = 2
+
+    def __init__(self) -> None:
+        self.shares: list[int] = []
+
+    def share_processor(self, calls: int) -> None:
+        self.shares.append(calls)
+
+
+def test_a_batch_alone_has_the_processor_and_two_share_it() -> None:
+    cores = Cores()
+    both, gate = threading.Barrier(2), threading.Event()
+    alone = True
+
+    def encode(values: list[int]) -> list[np.ndarray]:
+        if not alone:
+            both.wait(10)  # each until the other has begun: they run at once
+            assert gate.wait(10)
+        return [np.array([len(values)]) for _ in values]
+
+    assert isinstance(cores, ProcessorSharing)
+    shared = Batcher({"texts": Line(encode, 8)}, 0.0, 64, sharing=cores)
+    assert shared.submit("texts", 0).result(10)[0] == 1 and cores.shares == [1]
+    until(lambda: not shared._working)
+    alone = False
+    with shared._changed:  # until all six are there
+        results = [shared.submit("texts", number) for number in range(6)]
+    until(lambda: len(cores.shares) == 3)
+    gate.set()
+    assert [result.result(10)[0] for result in results] == [3] * 6  # half of them each
+    assert cores.shares[1:] == [2, 2]
+    shared.close()
 
 
 def test_a_queue_has_a_bound() -> None:

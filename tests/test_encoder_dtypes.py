@@ -1,6 +1,7 @@
 """bfloat16 where the hardware multiplies it: as good as float32 to the third digit of a cosine, and stored once."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from model import alta_encoder, precision
 from model.alta import ALTA, ALTAConfig
 from model.alta_encoder import AltaEncoder, load_encoder
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.encoder import StudyEncoder, StudyImages
+from model.encoder import ProcessorSharing, StudyEncoder, StudyImages
 from model.image import ImageTransform
 from model.prompts import PROMPT_SETS
 from model.simulation import render, simulate_studies
@@ -116,6 +117,25 @@ def test_a_processor_is_asked_for_its_instructions(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert precision.has_native_bfloat16(CPU) is native
     assert not precision.has_native_bfloat16(torch.device("meta"))
+
+
+def test_encoders_on_a_processor_share_its_cores_and_give_the_same(demo: Pair) -> None:
+    encoder = demo[1]
+    assert isinstance(encoder, ProcessorSharing) and 1 <= encoder.calls_at_once <= torch.get_num_threads()
+    films = [StudyImages(film) for film in tiny_films(4, encoder.transform.crop)]
+    alone = encoder.encode_studies(films)
+
+    def part(number: int) -> np.ndarray:
+        encoder.share_processor(2)
+        assert torch.get_num_threads() == max(alta_encoder._threads() // 2, 1)
+        return encoder.encode_studies(films[2 * number : 2 * number + 2])
+
+    with ThreadPoolExecutor(2) as pool:
+        assert np.concatenate(list(pool.map(part, range(2)))) == pytest.approx(alone, abs=2e-2)
+
+
+def tiny_films(count: int, side: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((count, side, side)).astype(np.float32)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

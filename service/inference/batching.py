@@ -1,11 +1,11 @@
-"""Items of many requests meet here and are encoded in batches, by one thread.
+"""Items of many requests meet here and are encoded in batches, by threads of their own.
 
-One thread, because calls side by side would only compete for the same cores or device, and because every thread that
-calls torch gets a set of working threads of its own.
+One thread for a GPU; on a processor a few that share it (``model.encoder.ProcessorSharing``): a batch that is alone has
+all cores, and several have equal parts of them.
 
-A batch goes as soon as the device is free and the batch is full, or has as many items as the one before it had, or its
+A batch goes as soon as a thread is free and the batch is full, or has as many items as the one before it had, or its
 first item has waited for a few milliseconds. So a lone caller never waits for company, and callers that come together
-are not parted. While the device works the next batch gathers by itself.
+are not parted. While all threads work the next batch gathers by itself.
 """
 
 import logging
@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
+from model.encoder import ProcessorSharing
+
 from ..errors import RequestError
 from ..observing import Work, work_now
 
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """Told of every batch, in the thread that encodes; it must not block."""
+    """Told of every batch, in the thread that encodes; it must neither block nor raise."""
 
     def encoded(self, line: str, items: Sequence[tuple[Work | None, float]], size: int, seconds: float) -> None:
         """A batch of ``line`` was encoded.
@@ -61,10 +63,12 @@ class Line:
             return 0.0
         return self.items[0].joined + wait_s
 
-    def take(self) -> list[_Item]:
+    def take(self, threads: int) -> list[_Item]:
+        """The next batch, where so many threads are free to encode what waits."""
+        most = min(-(-sum(item.size for item in self.items) // threads), self.batch_size)
         batch = [self.items.popleft()]
         size = batch[0].size
-        while self.items and size + self.items[0].size <= self.batch_size:
+        while self.items and size + self.items[0].size <= most:
             batch.append(self.items.popleft())
             size += batch[-1].size
         self.company = len(batch)
@@ -72,13 +76,25 @@ class Line:
 
 
 class Batcher:
-    """Thread-safe. lines: by their names. wait_s: for company. bound: items in a line at most."""
+    """Thread-safe. lines: by their names. wait_s: for company. bound: items in a line at most.
 
-    def __init__(self, lines: Mapping[str, Line], wait_s: float, bound: int, observer: Observer | None = None) -> None:
+    sharing: whose calls the threads make, where it has any use for several at once.
+    """
+
+    def __init__(
+        self,
+        lines: Mapping[str, Line],
+        wait_s: float,
+        bound: int,
+        observer: Observer | None = None,
+        sharing: ProcessorSharing | None = None,
+    ) -> None:
         self._lines = dict(lines)
-        self._wait_s, self._bound, self._observer = wait_s, bound, observer
+        self._wait_s, self._bound, self._observer, self._sharing = wait_s, bound, observer, sharing
+        self._most_threads = sharing.calls_at_once if sharing else 1
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: set[threading.Thread] = set()
+        self._working = 0  # of the threads
         self._closed = False
 
     @property
@@ -95,21 +111,25 @@ class Batcher:
             if len(items) >= self._bound:
                 raise RequestError(f"As many {line} as may wait to be encoded, {self._bound}, do.", "overloaded")
             items.append(item)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="encoder", daemon=True)
-                self._thread.start()
+            if len(self._threads) < self._most_threads and len(self._threads) - self._working < self._waiting():
+                thread = threading.Thread(target=self._work, name="encoder", daemon=True)
+                self._threads.add(thread)
+                thread.start()
             self._changed.notify()
         item.result.add_done_callback(lambda result: self._forget(line, item) if result.cancelled() else None)
         return item.result
 
     def close(self) -> None:
-        """End the thread when what waits has been encoded. Whoever holds on to this and comes later is still served."""
+        """End the threads when what waits has been encoded. Whoever still holds this and comes later is served."""
         with self._changed:
             self._closed = True
-            thread = self._thread
-            self._changed.notify()
-        if thread is not None:
+            threads = list(self._threads)
+            self._changed.notify_all()
+        for thread in threads:
             thread.join()
+
+    def _waiting(self) -> int:
+        return sum(len(line.items) for line in self._lines.values())
 
     def _forget(self, line: str, item: _Item) -> None:
         with self._changed:
@@ -119,22 +139,29 @@ class Batcher:
 
     def _work(self) -> None:
         while (taken := self._next()) is not None:
-            name, batch = taken
+            name, batch, calls = taken
             batch = [item for item in batch if item.result.set_running_or_notify_cancel()]
-            if not batch:
-                continue
-            began = monotonic()
-            results = self._encode(self._lines[name], batch)
-            if self._observer is not None:
-                items = [(item.work, began - item.joined) for item in batch]
-                self._observer.encoded(name, items, sum(item.size for item in batch), monotonic() - began)
-            for item, result in zip(batch, results, strict=True):
-                if isinstance(result, BaseException):
-                    item.result.set_exception(result)
-                else:
-                    item.result.set_result(result)
+            if batch:
+                if self._sharing is not None:
+                    self._sharing.share_processor(calls)
+                self._serve(name, batch)
+            with self._changed:
+                self._working -= 1
 
-    def _next(self) -> tuple[str, list[_Item]] | None:
+    def _serve(self, name: str, batch: list[_Item]) -> None:
+        began = monotonic()
+        results = self._encode(self._lines[name], batch)
+        if self._observer is not None:
+            items = [(item.work, began - item.joined) for item in batch]
+            self._observer.encoded(name, items, sum(item.size for item in batch), monotonic() - began)
+        for item, result in zip(batch, results, strict=True):
+            if isinstance(result, BaseException):
+                item.result.set_exception(result)
+            else:
+                item.result.set_result(result)
+
+    def _next(self) -> tuple[str, list[_Item], int] | None:
+        """A batch, its line, and how many are encoded at once with it, itself included; None: no more will come."""
         with self._changed:
             while True:
                 waiting = [(line.ready_at(self._wait_s), name) for name, line in self._lines.items() if line.items]
@@ -142,9 +169,14 @@ class Batcher:
                 ready = [name for at, name in waiting if at <= now]
                 if ready:
                     name = min(ready, key=lambda name: self._lines[name].items[0].joined)
-                    return name, self._lines[name].take()
+                    free = self._most_threads - self._working
+                    batch = self._lines[name].take(free)
+                    others = min(free - 1, self._waiting())
+                    self._working += 1
+                    self._changed.notify()  # for these others
+                    return name, batch, self._working + others
                 if not waiting and self._closed:
-                    self._thread = None
+                    self._threads.discard(threading.current_thread())
                     return None
                 self._changed.wait(min(waiting)[0] - now if waiting else None)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from model.encoder import StudyEncoder, StudyImages
+from model.encoder import ProcessorSharing, StudyEncoder, StudyImages
 from model.prompts import PROMPT_SETS
 from model.similarity_map import SimilarityMap
 
@@ -73,7 +73,8 @@ class Inference:
             ENSEMBLES: Line(lambda sets: [encoder.encode_prompts(prompts) for prompts in sets], 1),
             MAPS: Line(lambda asked: [encoder.similarity_map(*each) for each in asked], 1),
         }
-        self._batcher = Batcher(lines, chosen.wait_s, chosen.bound, observer)
+        sharing = encoder if isinstance(encoder, ProcessorSharing) else None
+        self._batcher = Batcher(lines, chosen.wait_s, chosen.bound, observer, sharing)
 
     @property
     def depths(self) -> dict[str, int]:
@@ -110,6 +111,12 @@ class Inference:
                 self._kept.keep((text,), row)
                 rows[places[text]] = row
         return rows
+
+    def spare_texts(self, texts: Sequence[str]) -> np.ndarray | None:
+        """(N, D), or None where some of them are not kept and the encoders have other things to do."""
+        if any(self.depths.values()) and any(self._kept.find((text,)) is None for text in texts):
+            return None
+        return self.texts(texts)
 
     def prompts(self, prompts: Sequence[str]) -> np.ndarray:
         """(D,) for a set of phrasings."""
@@ -169,7 +176,7 @@ class Inference:
         self.warm = True
 
     def close(self) -> None:
-        """End the thread once what waits has been encoded."""
+        """End the threads once what waits has been encoded."""
         self._batcher.close()
 
     def _encode_texts(self, parts: list[list[str]]) -> list[np.ndarray]:

@@ -1,7 +1,6 @@
 """What surrounds every call: health, limits, privacy, headers, documents."""
 
 import dataclasses
-import json
 import logging
 import re
 import threading

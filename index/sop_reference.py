@@ -8,6 +8,7 @@ from typing import Final
 
 import pydicom
 
+from model.dicom_pixels import refuse_deflated
 from model.errors import ImageError
 
 __all__ = ["SopReference", "read_reference"]
@@ -26,10 +27,14 @@ class SopReference:
 
 
 def read_reference(path: Path) -> SopReference:
-    """Read a header as far as the pixels. Raises ImageError: not-dicom, truncated, missing-identifier."""
+    """Read a header as far as the pixels.
+
+    Raises ImageError: not-dicom, truncated, missing-identifier, unsupported-transfer-syntax (deflated).
+    """
     with path.open("rb") as file:
         if file.read(132)[128:] != b"DICM":
             raise ImageError("Expected a DICOM file (PS3.10); found no DICM prefix at byte 128.", "not-dicom")
+    refuse_deflated(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a value that breaks its VR's rules is judged when it is taken in

@@ -13,7 +13,7 @@ from .dicom_display import display_values
 from .errors import ImageError
 from .pixels import require_reasonable_size
 
-__all__ = ["decode_dicom", "read_dicom"]
+__all__ = ["decode_dicom", "read_dicom", "refuse_deflated"]
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # Deflated Explicit VR Little Endian, PS3.5 A.5
 META_BYTES = 65536  # where the transfer syntax stands, with room to spare
@@ -22,10 +22,9 @@ META_BYTES = 65536  # where the transfer syntax stands, with room to spare
 def read_dicom(source: bytes | Path, header_only: bool = False) -> pydicom.Dataset:
     """Parse a DICOM file (PS3.10: preamble and file meta information are required).
 
-    Raises ImageError: not-dicom, truncated, no-transfer-syntax, unsupported-transfer-syntax (deflated: the parser would
-    inflate it without a limit).
+    Raises ImageError: not-dicom, truncated, no-transfer-syntax, unsupported-transfer-syntax (``refuse_deflated``).
     """
-    _refuse_deflated(source)
+    refuse_deflated(source)
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
@@ -69,7 +68,9 @@ def decode_dicom(dataset: pydicom.Dataset) -> np.ndarray:
         raise ImageError(f"The image cannot be displayed: {error}.", "undecodable") from error
 
 
-def _refuse_deflated(source: bytes | Path) -> None:
+def refuse_deflated(source: bytes | Path) -> None:
+    """Raises ImageError unsupported-transfer-syntax: the parser would inflate the whole file, without a limit, even
+    where only its header is asked for."""
     if isinstance(source, Path):
         with source.open("rb") as stream:
             start = stream.read(META_BYTES)

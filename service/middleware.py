@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .body_limits import body_limit
 from .errors import internal_problem, problem_response
 from .observing import UNMATCHED, Observer, Work, record_stage, working_on
 from .settings import Settings
@@ -19,7 +20,7 @@ __all__ = ["CONTENT_SECURITY_POLICY", "RequestFrame"]
 log = logging.getLogger(__name__)
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -77,10 +78,15 @@ class RequestFrame:
             response = problem_response(Request(scope), "unknown-host", "The Host header names another machine.")
             await response(scope, receive, send)
             return
-        limit, too_large = self._limit_of(scope["path"])
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            detail = "The body is compressed; send it as it is."
+            answer = problem_response(Request(scope), "compressed-body", detail, headers={"Accept-Encoding": "identity"})
+            await answer(scope, receive, send)
+            return
+        limit = body_limit(self._settings, scope["path"], headers.get("content-type", ""))
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > limit:
-            await problem_response(Request(scope), "file-too-large", too_large)(scope, receive, send)
+        if length.isdecimal() and int(length) > limit.bytes:
+            await problem_response(Request(scope), "file-too-large", limit.exceeded)(scope, receive, send)
             return
         received, waited = 0, 0.0
 
@@ -90,26 +96,21 @@ class RequestFrame:
             message = await receive()
             waited += time.perf_counter() - began
             received += len(message.get("body", b""))
-            if received > limit:  # a body without a length, or longer than it said
-                raise HTTPException(413, too_large)
+            if received > limit.bytes:  # a body without a length, or longer than it said
+                raise HTTPException(413, limit.exceeded)
             if received and message["type"] == "http.request" and not message.get("more_body", False):
                 record_stage("receive", waited)
             return message
 
         await self._app(scope, receive_counted, send)
 
-    def _limit_of(self, path: str) -> tuple[int, str]:
-        """The most bytes of a body, and what is said of a longer one."""
-        stow = path.startswith("/dicomweb/")
-        limit = self._settings.stow_max_bytes if stow else self._settings.max_upload_bytes
-        name = "ALTA_STOW_MAX_MB" if stow else "ALTA_MAX_UPLOAD_MB"
-        return limit, f"The request body is over the limit of {limit // 2**20} MiB ({name})."
-
 
 def _add_headers(headers: MutableHeaders, request_id: str) -> None:
     headers["X-Request-ID"] = request_id
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
     headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     headers.setdefault("Cache-Control", "no-store")  # answers are about patients

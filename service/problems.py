@@ -119,8 +119,8 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "file-too-large": ProblemType(
         413,
         "The upload is too large",
-        "The request body, all files together, is over ALTA_MAX_UPLOAD_MB (STOW-RS: ALTA_STOW_MAX_MB; JSON that is no"
-        " report: 1 MiB).",
+        "The request body, all files together, is over ALTA_MAX_UPLOAD_MB (STOW-RS: ALTA_STOW_MAX_MB; reports:"
+        " 16 MiB; other JSON: 1 MiB).",
     ),
     "text-empty": ProblemType(422, "The text is empty", "Send at least one word."),
     "top-k-out-of-range": ProblemType(
@@ -260,6 +260,9 @@ PROBLEMS: Mapping[str, ProblemType] = {
         " nevertheless; sending it again does no harm.",
     ),
     # HTTP itself
+    "compressed-body": ProblemType(
+        415, "The body is compressed", "Bodies are taken as they are, without a Content-Encoding."
+    ),
     "compressed-body": ProblemType(
         415, "The body is compressed", "Bodies are taken as they are, without a Content-Encoding."
     ),

@@ -35,7 +35,7 @@ def start() -> HTMLResponse:
 def reference() -> HTMLResponse:
     # Swagger UI sets style attributes and draws icons from data: URLs; scripts stay restricted to ours.
     policy = CONTENT_SECURITY_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
-    policy = policy.replace("img-src 'self'", "img-src 'self' data:")
+    policy = policy.replace("img-src 'self' blob:", "img-src 'self' data:")
     return HTMLResponse((WEB / "docs.html").read_bytes(), headers={"Content-Security-Policy": policy})
 
 

@@ -12,11 +12,28 @@ function element(name, text, attributes = {}) {
   return node;
 }
 
+// Where the service asks for a key, the page does, and keeps it for as long as the tab is open.
+async function call(path, options = {}) {
+  const key = sessionStorage.getItem("key");
+  const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === 401) document.getElementById("with-key").hidden = false;
+  return response;
+}
+
+// An address in `src` could bring no key along.
+async function picture(path) {
+  const node = element("img", undefined, { alt: "Frontal image" });
+  const response = await call(path);
+  if (response.ok) node.src = URL.createObjectURL(await response.blob());
+  return node;
+}
+
 function hitCard(hit) {
   const card = element("article", undefined, { class: "card" });
   const study = hit.study;
   const image = study.image_url.replace(/^\//, "") + "?size=320";
-  card.append(element("img", undefined, { src: image, alt: "Frontal image", loading: "lazy" }));
+  picture(image).then((node) => card.prepend(node)).catch(() => {});
   const body = element("div");
   const heading = element("h3", `${hit.rank}. cosine ${hit.score.toFixed(3)}`);
   const facts = [study.study_date, study.modality, study.views.join(" + "), study.sex, study.age && `${study.age} y`];
@@ -54,7 +71,7 @@ function show(reply) {
 async function ask(path, options) {
   results.replaceChildren(element("p", "Searching…"));
   try {
-    const response = await fetch(`v1/${path}`, { method: "POST", ...options });
+    const response = await call(`v1/${path}`, { method: "POST", ...options });
     const reply = await response.json();
     if (response.ok) show(reply);
     else results.replaceChildren(element("p", `${reply.title}. ${reply.detail}`, { class: "warning" }));
@@ -94,10 +111,22 @@ drop.addEventListener("drop", (event) => {
   files.dispatchEvent(new Event("change"));
 });
 
-fetch("v1/model")
-  .then((response) => response.json())
-  .then((model) => (document.getElementById("notice").textContent = model.provenance.notice))
-  .catch(() => {});
+function showNotice() {
+  call("v1/model")
+    .then((response) => response.json())
+    .then((model) => (document.getElementById("notice").textContent = model.provenance.notice))
+    .catch(() => {});
+}
+
+document.getElementById("with-key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", document.getElementById("key").value.trim());
+  event.target.reset();
+  event.target.hidden = true;
+  showNotice();
+});
+
+showNotice();
 
 // A link can carry the question: /#text=large left pneumothorax. After the #, so that no server or proxy logs it.
 const asked = new URLSearchParams(location.hash.slice(1)).get("text");

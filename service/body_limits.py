@@ -1,0 +1,36 @@
+"""How large a request's body may be, by what it is for."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from index.multipart import media_type
+
+from .settings import Settings
+
+__all__ = ["BodyLimit", "body_limit"]
+
+# JSON is parsed whole and may take thirty times its size in memory; all but reports on the event loop besides.
+JSON_BYTES: Final = 2**20
+REPORT_BYTES: Final = 16 * 2**20  # a Bundle of a thousand reports has some 10 MiB
+
+
+@dataclass(frozen=True)
+class BodyLimit:
+    """reason: the setting that it comes from, or what it is for."""
+
+    bytes: int
+    reason: str
+
+    @property
+    def exceeded(self) -> str:
+        """What is said of a longer body."""
+        return f"The request body is over the limit of {self.bytes // 2**20} MiB ({self.reason})."
+
+
+def body_limit(settings: Settings, path: str, content_type: str) -> BodyLimit:
+    if path.startswith("/dicomweb/"):
+        return BodyLimit(settings.stow_max_bytes, "ALTA_STOW_MAX_MB")
+    kind, _ = media_type(content_type)
+    if kind == "multipart/form-data":
+        return BodyLimit(settings.max_upload_bytes, "ALTA_MAX_UPLOAD_MB")
+    return BodyLimit(REPORT_BYTES, "reports") if path.startswith("/v1/reports") else BodyLimit(JSON_BYTES, "JSON")

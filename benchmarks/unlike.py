@@ -27,6 +27,7 @@ from model.errors import ImageError
 from model.evaluation.metrics import bootstrap_mean
 from model.image import read_radiograph
 from model.simulation import SimulatedStudy, render, simulate_patient
+from model.thumbnails import inner
 from model.training.other_pictures import other_picture
 from model.training.view_pictures import RENDERED
 from model.unlike import CLASSES, WEIGHTS, judge_picture, likeness, load_weights
@@ -151,11 +152,12 @@ def choose(folder: Path, patients: int) -> None:
     weights = load_weights(WEIGHTS)
     scores: dict[str, list[np.ndarray]] = {}
     for kind, _, pixels, _ in real(folder, tuned=True):
-        scores.setdefault(kind, []).append(likeness(weights, pixels))
+        scores.setdefault(kind, []).append(likeness(weights, pixels, inner(pixels)))
     for number in range(patients):
         rng = np.random.default_rng([CHOICE_SEED, number])
         for study in simulate_patient(CHOICE_SEED, number).studies:
-            scores.setdefault("drawn, not a chest", []).append(likeness(weights, drawn(study, rng)))
+            picture = drawn(study, rng)
+            scores.setdefault("drawn, not a chest", []).append(likeness(weights, picture, inner(picture)))
     table = Table(
         "pictures", "count", *(f"other, {q} %" for q in (2, 50, 98, 100)), "inverted, 2/98 %", "turned, 2/98 %"
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["SIDE", "Array", "contrast", "inner", "probabilities", "thumbnail"]
+__all__ = ["SIDE", "Array", "coarse", "inner", "probabilities", "thumbnail"]
 
 SIDE: Final = 32  # px: the outline of lungs, heart and spine, but no texture that a simulator could be known by
 
@@ -36,21 +36,16 @@ def probabilities(weights: Mapping[str, Array], looks: Array) -> Array:
 
 def thumbnail(pixels: np.ndarray) -> Array:
     """(height, width) to (SIDE, SIDE): without plain borders, stretched to a square, each value its rank in 0..1."""
-    coarse = _coarse(pixels)
-    small = coarse.resize((SIDE, SIDE), Image.Resampling.BOX, _content(np.asarray(coarse)))
+    shrunk = coarse(pixels)
+    small = Image.fromarray(shrunk).resize((SIDE, SIDE), Image.Resampling.BOX, _content(shrunk))
     return _ranked(np.asarray(small))
 
 
-def contrast(pixels: np.ndarray) -> float:
-    """The grey range that nine tenths of a coarse picture take up: near 0 for one that is blank but for a mark."""
-    low, high = np.percentile(np.asarray(_coarse(pixels)), (5, 95))
-    return float(high - low)
-
-
-def _coarse(pixels: np.ndarray) -> Image.Image:
+def coarse(pixels: np.ndarray) -> Array:
+    """(height, width) to at most (256, 256), not in proportion. It has the same thumbnail, for next to no work."""
     height, width = pixels.shape
     picture = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
-    return picture.resize((min(width, _COARSE), min(height, _COARSE)), Image.Resampling.BOX)
+    return np.asarray(picture.resize((min(width, _COARSE), min(height, _COARSE)), Image.Resampling.BOX))
 
 
 def _content(pixels: np.ndarray) -> tuple[int, int, int, int]:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 from safetensors import safe_open
 
-from .thumbnails import Array, contrast, inner, probabilities, thumbnail
+from .thumbnails import Array, coarse, inner, probabilities, thumbnail
 
 __all__ = ["CLASSES", "WEIGHTS", "Appearance", "appearance_of", "judge_picture", "likeness", "load_weights"]
 
@@ -23,11 +23,11 @@ WEIGHTS: Final = Path(__file__).with_name("unlike.safetensors")
 Appearance = Literal["chest", "blank", "unlike", "doubtful", "inverted", "turned"]
 
 # Chosen on films of one real source and on drawn pictures, neither of which judges: `benchmarks.unlike`.
-_REFUSE: Final = 0.93  # of "other": none of the 190 films has as much, upright, inverted or turned
-_DOUBT: Final = 0.75  # 2 % of them have
-_TURN: Final = 0.6  # of "inverted" or "turned", as a share of all that is no "other": none of the upright ones has
+_REFUSE: Final = 0.93  # of "other": one of 190 films, each upright, inverted and turned three ways, has as much once
+_DOUBT: Final = 0.75  # 2 % of the upright ones have
+_TURN: Final = 0.6  # of "inverted" or "turned", as a share of all that is no "other": none of the upright ones
 _COLOURED: Final = 0.15  # of ``Radiograph.colour``, more than coloured marks cover: then less is enough to refuse
-_LEAST_CONTRAST: Final = 0.02  # of the display range
+_LEAST_CONTRAST: Final = 0.02  # of the display range, for nine tenths of the picture: a mark is no contrast
 _SMALLEST: Final = 24  # px: what is smaller cannot be told
 
 
@@ -35,9 +35,11 @@ def judge_picture(pixels: np.ndarray, colour: float = 0.0) -> Appearance:
     """pixels: float (height, width), 0..1, as ``Radiograph.pixels``, dense tissue bright; colour: as there."""
     if min(pixels.shape) < _SMALLEST:
         return "doubtful"
-    if contrast(pixels) < _LEAST_CONTRAST:
+    shrunk = coarse(pixels)
+    low, high = np.percentile(shrunk, (5, 95))
+    if high - low < _LEAST_CONTRAST:
         return "blank"
-    return appearance_of(likeness(load_weights(WEIGHTS), pixels), colour)
+    return appearance_of(likeness(load_weights(WEIGHTS), shrunk, inner(pixels)), colour)
 
 
 def appearance_of(scores: Array, colour: float = 0.0) -> Appearance:
@@ -53,9 +55,9 @@ def appearance_of(scores: Array, colour: float = 0.0) -> Appearance:
     return "turned" if turned >= _TURN * (chest + inverted + turned) else "chest"
 
 
-def likeness(weights: dict[str, Array], pixels: np.ndarray) -> Array:
-    """(4,), by CLASSES: mean probabilities of four looks, whole and without its margin, each also mirrored."""
-    looks = [thumbnail(pixels), thumbnail(inner(pixels))]
+def likeness(weights: dict[str, Array], *pictures: np.ndarray) -> Array:
+    """(4,), by CLASSES: mean probabilities of looks at the pictures, each also mirrored."""
+    looks = [thumbnail(picture) for picture in pictures]
     looks += [look[:, ::-1] for look in looks]
     return probabilities(weights, np.stack(looks)).mean(axis=0)
 

@@ -7,6 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from index import IMAGE_WEIGHTS, Catalog, Ranking, Scale, build_generation, live_generation
+from index.generations.nearest import LEAST_STUDIES, nearest_of_others
+from index.generations.rows import write_rows
 from index.generations.scores import LEVELS, ArchiveScores, Quantiles
 from index.tables import IMAGE, REPORT, Embedding, Study
 from tests.test_generations import MODEL
@@ -75,3 +77,37 @@ def test_a_small_archive_and_a_generation_from_before_have_no_scores(sqlite_cata
     for scores in (scores_of(sqlite_catalog), ArchiveScores.of({})):
         assert scores.percentile("image", Ranking("image"), 0.5) is None
         assert scores.ranking("image", 0.3) == Ranking("fused", 0.3, {IMAGE: Scale(), REPORT: Scale()})
+
+
+def nearest_by_hand(catalog: Catalog) -> np.ndarray:
+    """Each study's best cosine to an image of another patient."""
+    with catalog.session() as session:
+        query = sa.select(Study.patient_id, Embedding.vector).join(Embedding).where(Embedding.kind == IMAGE)
+        rows = [(patient, np.frombuffer(vector, "<f4")) for patient, vector in session.execute(query)]
+    return np.array([max(own @ other for who, other in rows if who != patient) for patient, own in rows])
+
+
+def test_the_nearest_of_another_patient_is_measured_exactly(archive: Catalog, tmp_path: Path, monkeypatch) -> None:
+    expected = nearest_by_hand(archive)
+    for block in (7, 64, 100_000):  # so that neighbours are gathered over blocks
+        monkeypatch.setattr("index.generations.nearest.BLOCK", block)
+        with archive.snapshot() as session:
+            rows = write_rows(session, IMAGE, MODEL, tmp_path / str(block))
+        assert rows is not None
+        assert np.sort(nearest_of_others(archive, rows, 0)) == pytest.approx(np.sort(expected), abs=1e-6)
+
+
+def test_what_is_farther_than_nearly_all_of_the_archive_is_unlike_it(archive: Catalog) -> None:
+    expected = nearest_by_hand(archive)
+    scores = scores_of(archive)
+    low = float(np.quantile(expected, 0.01))
+    assert scores.is_unlike(low - 0.01) and not scores.is_unlike(low + 0.01)
+    assert not ArchiveScores.of({}).is_unlike(-1)
+
+
+def test_an_archive_of_few_studies_calls_nothing_unlike_it(sqlite_catalog: Catalog, tmp_path: Path) -> None:
+    few = LEAST_STUDIES - 1
+    add_studies(sqlite_catalog, range(few))
+    add_embeddings(sqlite_catalog, range(few), {IMAGE: vectors(1), REPORT: vectors(2)})
+    build_generation(sqlite_catalog, tmp_path, MODEL)
+    assert not scores_of(sqlite_catalog).is_unlike(-1)

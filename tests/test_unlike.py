@@ -10,13 +10,14 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from index.generations.scores import ArchiveScores
 from model.image import read_radiograph
 from model.simulation import render, simulate_patient
-from model.thumbnails import SIDE, contrast, probabilities
+from model.thumbnails import SIDE, coarse, probabilities, thumbnail
 from model.training.thumbnail_network import ThumbnailNetwork
 from model.training.unlike import WIDTHS, likeness_pictures, thumbnails_of
 from model.unlike import CLASSES, WEIGHTS, appearance_of, judge_picture, load_weights
-from tests.service_samples import form, png, serve, settings_for
+from tests.service_samples import FILMS, form, png, serve, settings_for
 
 pytest_plugins = ["tests.service_fixtures"]
 
@@ -50,7 +51,7 @@ def test_a_mirrored_film_and_another_exposure_are_no_matter(films: list[np.ndarr
 
 def test_a_film_with_hardly_any_contrast_is_blank(films: list[np.ndarray]) -> None:
     flat = 0.5 + 0.01 * films[0]
-    assert contrast(flat) < 0.02 and judge_picture(flat) == "blank"
+    assert judge_picture(flat) == "blank"
     flat[:20, :40] = 1  # a label makes no radiograph of it
     assert judge_picture(flat) == "blank"
 
@@ -117,6 +118,11 @@ def test_the_shipped_weights_give_in_numpy_what_they_give_in_torch() -> None:
     np.testing.assert_allclose(probabilities(weights, looks), expected, atol=1e-5)
 
 
+def test_a_coarse_picture_has_the_thumbnail_of_the_picture(films: list[np.ndarray]) -> None:
+    large = np.kron(films[0], np.ones((3, 4), np.float32))
+    assert (thumbnail(coarse(large)) == thumbnail(large)).all()
+
+
 def test_decoder_processes_need_no_torch_to_judge() -> None:
     code = (
         "import sys, numpy; from model.unlike import judge_picture; judge_picture(numpy.eye(64)); "
@@ -166,3 +172,26 @@ def test_only_what_is_searched_with_is_warned_of(checking: TestClient, films: li
     sent = form(encoded(films[0]), encoded(1 - films[0]))
     reply = checking.post("/v1/search/image-to-image", files=sent, data={"views": ["frontal", "frontal"]}).json()
     assert reply["warnings"] == [] and [file["status"] for file in reply["query"]["files"]] == ["used", "unused"]
+
+
+def test_a_query_unlike_the_archive_is_said_to_be(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def is_unlike(scores: ArchiveScores, nearest: float) -> bool:
+        asked.append(nearest)
+        return True
+
+    monkeypatch.setattr(ArchiveScores, "is_unlike", is_unlike)
+    film = FILMS[0]
+
+    def codes(files: list[bytes], **fields: str) -> list[str]:
+        reply = client.post("/v1/search", files=form(*files) or None, data={"rank_by": "report", **fields}).json()
+        return [warning["code"] for warning in reply["warnings"]]
+
+    assert codes([film.dicom()]) == ["query-unlike-archive"]
+    hits = ask(client, film.dicom())["hits"]
+    assert asked[0] == pytest.approx(hits[0]["score"])  # by image and of another patient, whatever is ranked by
+    assert codes([], study_instance_uid=film.study) == []  # it is of the archive
+    assert codes([film.dicom()], text="effusion") == []  # what is asked for need not be there
+    monkeypatch.setattr(ArchiveScores, "is_unlike", lambda scores, nearest: False)
+    assert codes([film.dicom()]) == []

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from ..catalog import Catalog
 from ..search.fusion import ASKED_WITH, IMAGE_WEIGHTS, AskedWith, Ranking, Scale
 from ..tables import IMAGE, KINDS, REPORT, Study
+from .nearest import nearest_of_others
 from .rows import Rows
 
 __all__ = ["ArchiveScores", "Quantiles", "measure_scores"]
@@ -24,6 +25,7 @@ SEED: Final = 2
 LEVELS: Final = (*range(1, 100), *(n / 10 for n in range(991, 1000)), *(n / 100 for n in range(9991, 10_000)))  # %
 LEAST_ABOVE: Final = 20  # pairs above a level, for it to say anything
 FUSED: Final = "fused"
+NEAREST: Final = "nearest"  # the nearest of another patient by image, not random pairs
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,16 @@ class ArchiveScores:
         found = self.quantiles.get((asked, ranking.by))
         return found.percentile(score) if found else None
 
+    def is_unlike(self, nearest: float) -> bool:
+        """Whether a study whose nearest image of another patient scores so is farther from the archive than 99 % of
+        its own studies are. False where that was not measured."""
+        found = self.quantiles.get(("image", NEAREST))
+        return found is not None and found.percentile(nearest) == 0
+
 
 def measure_scores(catalog: Catalog, rows: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
     """Fit for JSON: by what is asked with (image, text), by what is ranked by (image, report, fused), the quantiles,
-    mean and deviation of the score."""
+    mean and deviation of the score; and of the nearest by image."""
     drawn = np.random.default_rng(SEED)
     every = np.unique(np.concatenate([each.ids for each in rows.values()]))
     candidates = drawn.permutation(every)[:SAMPLE]
@@ -96,6 +104,8 @@ def measure_scores(catalog: Catalog, rows: Mapping[str, Rows]) -> dict[str, dict
         fused = sum((ranking.part(each, values) for each, values in cosines.items()), np.zeros(others.shape))
         if quantiles := _measured(fused[others]):
             measured[asked][FUSED] = quantiles
+    if IMAGE in rows and (nearest := _measured(nearest_of_others(catalog, rows[IMAGE], SEED))):
+        measured["image"][NEAREST] = nearest
     return measured
 
 

@@ -18,6 +18,7 @@ from .composition import TEXT_WEIGHT, WITHOUT_WEIGHT, WITHOUT_WEIGHT_OF_TEXT, co
 from .cursor import open_cursor, seal_cursor
 from .question import Question
 from .reading import add_evidence, summarise
+from .unlike_archive import archive_warnings
 
 __all__ = ["ask", "next_page"]
 
@@ -59,7 +60,10 @@ def ask(
         without_weight=without_weight if options.without else None,
     )
     reply = _answer(resources, moment.inference, snapshot, question, None, 0)
-    reply.warnings = [*(study.warnings if study else ()), *warnings, *reply.warnings]
+    if study is not None:
+        unlike = [] if question.composed else archive_warnings(snapshot, study, vector)
+        warnings = [*study.warnings, *unlike, *warnings]
+    reply.warnings = [*warnings, *reply.warnings]
     reply.query = study.query if study else None
     return reply
 
@@ -111,7 +115,7 @@ def _answer(
         hits=hits,
         findings_summary=summarise(resources.catalog, page.hits),
         next_cursor=seal_cursor(question, Place(last.score, last.study_id), shown, resources.catalog) if last else None,
-        warnings=[*_warnings(snapshot, question, page, top_k), *missing],
+        warnings=[*_warnings(snapshot, question, page, top_k, shown), *missing],
     )
 
 
@@ -123,11 +127,14 @@ def _hit(snapshot: Snapshot, question: Question, found: SearchHit, rank: int) ->
     return hit
 
 
-def _warnings(snapshot: Snapshot, question: Question, page: Page, top_k: int) -> list[Notice]:
+def _warnings(snapshot: Snapshot, question: Question, page: Page, top_k: int, shown: int) -> list[Notice]:
     found = []
     if page.cut:
         detail = f"Most of the nearest studies have reports that say the same: {len(page.hits)} of {top_k} hits found."
         found.append(Notice(code="few-different-reports", detail=detail))
+    if page.more and shown == MAX_SHOWN:
+        detail = f"A list ends after {MAX_SHOWN} hits. Narrow the search to see others."
+        found.append(Notice(code="list-ended", detail=detail))
     if question.ranking.by == "fused" and not snapshot.info.scores.quantiles:
         detail = (
             "Image and report are weighed by their bare cosines, without percentiles: the generation is too small, or"

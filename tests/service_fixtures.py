@@ -7,8 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from index import build_generation, embed_pending, ingest_folder, migrate, open_catalog
+from service.settings import Settings
 from tests.fakes import FakeEncoder
-from tests.service_samples import serve, settings_for, write_archive
+from tests.service_samples import serve, settings_for, take_in, write_archive
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,21 @@ def client(archive_folder: Path) -> Iterator[TestClient]:
     """The service on the shared archive; tests only read."""
     with serve(settings_for(archive_folder)) as running:
         yield running
+
+
+@pytest.fixture
+def own_archive(tmp_path: Path) -> Settings:
+    """The same archive for one test alone, to be changed; its files lie in ``tmp_path / "source"``."""
+    source = tmp_path / "source"
+    source.mkdir()
+    write_archive(source)
+    settings = settings_for(tmp_path / "data")
+    migrate(settings.catalog_url)
+    take_in(settings, source)
+    catalog = open_catalog(settings.catalog_url)
+    build_generation(catalog, settings.generations_dir, FakeEncoder().fingerprint)
+    catalog.close()
+    return settings
 
 
 @pytest.fixture

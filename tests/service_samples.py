@@ -11,6 +11,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from index import embed_pending, ingest_folder, open_catalog
 from service.app import create_app
 from service.settings import Settings
 from tests.fakes import FakeEncoder
@@ -113,6 +114,14 @@ def write_archive(folder: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(("study_instance_uid", "indication", "comparison", "findings", "impression"))
         writer.writerows((uid, "Cough.", "None.", text, "") for uid, text in REPORTS.items())
+
+
+def take_in(settings: Settings, source: Path) -> None:
+    """Ingest a folder and its ``reports.csv``, and embed what is new."""
+    catalog = open_catalog(settings.catalog_url)
+    ingest_folder(catalog, source, source / "reports.csv", workers=0)
+    embed_pending(catalog, FakeEncoder())
+    catalog.close()
 
 
 def settings_for(folder: Path, **changes: object) -> Settings:

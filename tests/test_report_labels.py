@@ -1,5 +1,6 @@
 """The findings of reports in the archive: written with the text, gone with it, read again by newer rules."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,12 @@ def test_every_door_tells_the_language() -> None:
 )
 def test_a_language_is_told_by_the_words_or_left_open(text: str, language: str | None) -> None:
     assert detect_language(text) == language
+
+
+def test_a_language_is_the_same_in_every_thread_and_time() -> None:
+    texts = [GERMAN, "The lungs are clear.", "Derrame pleural izquierdo pequeño.", "Kein Pneumothorax."] * 50
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(detect_language, texts)) == [detect_language(text) for text in texts]
 
 
 def test_a_manifest_names_institutions_and_languages(catalog: Catalog, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from index import (
     begin_reindex,
     embed_pending,
     end_reindex,
+    label_pending,
     list_generations,
     prune,
     source_of,
@@ -55,6 +56,7 @@ def _embed(bench: Workbench, asked: EmbedJob, holding: Holding) -> Result:
 
 
 def _embedded(bench: Workbench, batch_size: int, retry_failed: bool, holding: Holding) -> Result:
+    label_pending(bench.catalog, _stopping(holding))
     summary = EmbedSummary()
     embed_pending(
         bench.catalog,

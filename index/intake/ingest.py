@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from ..batches import batched
 from ..catalog import Catalog
 from ..dicom import Refusal
-from ..keeping.forgotten import discard_forgotten
+from ..keeping.deleted import DELETED
+from ..keeping.forgotten import FORGOTTEN, discard_refused
 from ..progress import Progress
 from ..reports.matching import match_all_reports, match_reports
 from ..reports.readers import read_reports
@@ -156,7 +157,8 @@ def _take_in_received(
             named = _take_in(catalog, batch, examine, summary, retry_refused)
             if corrected := [path for path in _corrected(catalog, named) if store.owns(path)]:
                 _take_in(catalog, [Source(path, replaces=True) for path in corrected], examine, summary, False)
-            discard_forgotten(catalog, {path_key(s.path): s.path for s in batch if store.owns(s.path)})
+            own = {path_key(s.path): s.path for s in batch if store.owns(s.path)}
+            discard_refused(catalog, own, (FORGOTTEN, DELETED))
             done += len(batch)
             if progress:
                 progress(done, len(sources))

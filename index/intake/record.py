@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, aliased
 
 from ..catalog import Catalog
 from ..dicom import InstanceFacts, Refusal, clean
+from ..keeping.deleted import deleted_among, deleted_refusal
 from ..keeping.forgotten import forgotten_among, forgotten_refusal, image_keys
 from ..tables import ACCEPTED, AS_REPORT, REFUSED, Instance, Patient, Study
 from .examine import Examined
@@ -96,6 +97,7 @@ class _Recorder:
         }
         patients = [patient_key_of(catalog, fact) for fact in facts]
         self._patients = {p.key: p for p in session.scalars(sa.select(Patient).where(Patient.key.in_(patients)))}
+        self._deleted = deleted_among(catalog, session, uids)
         self._forgotten = forgotten_among(session, {key for fact in facts for key in image_keys(catalog, fact)})
 
     def add(self, item: Examined) -> None:
@@ -109,6 +111,8 @@ class _Recorder:
         forgotten = item.facts is not None and not self._forgotten.isdisjoint(image_keys(self._catalog, item.facts))
         if forgotten:
             why: Refusal | None = forgotten_refusal()
+        elif item.facts is not None and item.facts.study_instance_uid in self._deleted:
+            why = deleted_refusal()
         else:
             why = item.refusal or (None if item.report else self._conflict(item, row))
         row.size, row.modified_ns = item.size, item.modified_ns

@@ -4,7 +4,7 @@ A patient is named by a Patient ID, with the issuer of that ID where images name
 names no patient is known by its study: pseudonyms of the study instance UIDs and accession numbers are kept too.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ __all__ = [
     "NamedPatient",
     "Pseudonym",
     "accession_pseudonym",
-    "discard_forgotten",
+    "discard_refused",
     "forgotten_among",
     "forgotten_refusal",
     "image_keys",
@@ -147,10 +147,10 @@ def _report_keys(catalog: Catalog, report: ReportText) -> _ReportKeys:
     return _ReportKeys(own, named, catalog.patient_key(patient, _OTHER_ISSUER), frozenset(study))
 
 
-def discard_forgotten(catalog: Catalog, kept: Mapping[str, Path]) -> None:
-    """Remove those of the archive's own files, by path key, that were refused because their patient was forgotten."""
+def discard_refused(catalog: Catalog, kept: Mapping[str, Path], reasons: Collection[str]) -> None:
+    """Remove those of the archive's own files, by path key, that were refused for one of these reasons."""
     with catalog.session() as session:
-        query = sa.select(Instance.path_key).where(Instance.reason == FORGOTTEN, Instance.path_key.in_(list(kept)))
+        query = sa.select(Instance.path_key).where(Instance.reason.in_(reasons), Instance.path_key.in_(list(kept)))
         refused = session.scalars(query).all()
     for key in refused:
         kept[key].unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from ..catalog import Catalog
 from ..dicom import clean
 from ..embedding.removal import forget_embeddings
+from ..keeping.deleted import without_deleted
 from ..keeping.forgotten import without_forgotten
 from ..tables import MATCHED, REFUSED, REPORT, UNMATCHED, WITHDRAWN, Report
 from .labels import label_reports, unlabel
@@ -39,7 +40,7 @@ def record_reports(catalog: Catalog, session: Session, reports: Sequence[ReportT
     A report without a version that has new text replaces the one of the same study from an earlier run; within one run
     the first stands.
     """
-    reports = without_forgotten(catalog, session, reports)
+    reports = without_deleted(catalog, session, without_forgotten(catalog, session, reports))
     rows: list[Report] = []
     reopened: list[int] = []
     patients = [catalog.patient_key(report.patient_id) if report.patient_id else None for report in reports]

@@ -8,6 +8,8 @@ import sqlalchemy as sa
 
 from ..batches import batched
 from ..catalog import Catalog
+from ..keeping.deleted import DELETED
+from ..keeping.forgotten import FORGOTTEN
 from ..tables import MATCHED, REFUSED, WITHDRAWN, Report, Study
 from .matching import match_reports
 from .rows import record_reports
@@ -57,6 +59,8 @@ def take_reports(catalog: Catalog, reports: Sequence[ReportText]) -> list[Report
 
 
 def _outcome(report: ReportText, row: Report, study_instance_uid: str | None) -> ReportOutcome:
+    if row.status == REFUSED and row.reason in (FORGOTTEN, DELETED):  # nothing of it was kept that could be compared
+        return ReportOutcome(report.source, REFUSED, row.reason, row.detail)
     holds = row.sha256 == report.sha256 and (row.status == WITHDRAWN) == report.withdrawn
     if not holds or row.reason == "superseded":
         return ReportOutcome(report.source, OUTDATED, "outdated", "The archive holds a newer version of the report.")

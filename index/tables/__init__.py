@@ -5,7 +5,8 @@
                 Study 1-n Embedding     at most one a kind and model
     EmbeddingRemoval                    embeddings that are gone, so that every searcher drops them
     Generation                          which index files serve which embeddings
-    Setting, ForgottenPatient, Backup   what the administrator decided or did
+    Setting, Backup                     what the administrator decided or did
+    ForgottenPatient, DeletedStudy      who and what is not to come back
     Job 1-n WebhookDelivery             work that was asked for, and who is told of its end
     ApiKey, Usage, AuditEntry           who may use the service, and who did
 
@@ -29,7 +30,7 @@ from .archive import (
 from .base import Base
 from .embeddings import IMAGE, KINDS, REPORT, Embedding, EmbeddingFailure, EmbeddingRemoval, Generation
 from .jobs import Job, WebhookDelivery
-from .keeping import Backup, ForgottenPatient, Secret, Setting
+from .keeping import Backup, DeletedStudy, ForgottenPatient, Secret, Setting
 
 __all__ = [
     "ACCEPTED",
@@ -45,6 +46,7 @@ __all__ = [
     "AuditEntry",
     "Backup",
     "Base",
+    "DeletedStudy",
     "Embedding",
     "EmbeddingFailure",
     "EmbeddingRemoval",

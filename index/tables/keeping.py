@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from .base import Base, UtcDateTime, now
 
-__all__ = ["Backup", "ForgottenPatient", "Secret", "Setting"]
+__all__ = ["Backup", "DeletedStudy", "ForgottenPatient", "Secret", "Setting"]
 
 
 class Secret(Base):
@@ -35,6 +35,15 @@ class ForgottenPatient(Base):
 
     key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     patient: Mapped[str] = mapped_column(sa.String(64))  # HMAC of who was named: what `remember` takes back together
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class DeletedStudy(Base):
+    """A pseudonym of a study that was deleted: what comes of it is refused until it is restored."""
+
+    __tablename__ = "deleted_study"
+
+    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 

@@ -1,4 +1,5 @@
-"""The service: findings and language of reports, institutions, jobs, webhooks, keys, usage, audit, score quantiles.
+"""The service: findings and language of reports, institutions, deleted studies, jobs, webhooks, keys, usage, audit,
+score quantiles.
 
 Revision: 0003, after 0002.
 """
@@ -41,6 +42,12 @@ def upgrade() -> None:
         generation.add_column(sa.Column("scores", sa.Text(), nullable=False, server_default="{}"))
     with op.batch_alter_table("generation", table_kwargs=COUNTED) as generation:
         generation.alter_column("scores", server_default=None)
+    op.create_table(
+        "deleted_study",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_deleted_study")),
+    )
     _create_jobs()
     _create_access()
 
@@ -160,7 +167,7 @@ def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP TRIGGER audit_append_only ON audit_entry")
         op.execute("DROP FUNCTION audit_is_append_only()")
-    for name in ("audit_entry", "usage", "api_key", "webhook_delivery", "job", "report_finding"):
+    for name in ("audit_entry", "usage", "api_key", "webhook_delivery", "job", "deleted_study", "report_finding"):
         op.drop_table(name)
     with op.batch_alter_table("generation", table_kwargs=COUNTED) as generation:
         generation.drop_column("scores")

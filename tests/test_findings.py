@@ -72,6 +72,7 @@ def test_what_is_denied_is_absent(text: str, denied: set[str]) -> None:
         ("A nodule not visible on the frontal view but apparent on the lateral.", {"Lung Lesion"}),
         ("No acute disease other than a small effusion.", {"Pleural Effusion"}),
         ("The cardiac silhouette is markedly enlarged.", {"Cardiomegaly"}),
+        ("Heart: Mildly enlarged.", {"Cardiomegaly"}),
         ("The mediastinum is widened.", {"Enlarged Cardiomediastinum"}),
         ("Biapical pleural thickening.", {"Pleural Other"}),
         ("A PICC ends in the superior vena cava.", {"Support Devices"}),
@@ -116,6 +117,7 @@ def test_what_is_suspected_is_uncertain(text: str, suspected: set[str]) -> None:
         "The lungs are otherwise clear.",
         "Stable mediastinal contours.",
         "Support apparatus: The ribs are shown.",
+        "Heart: Prominent aortic arch.",
     ],
 )
 def test_what_is_not_said_of_this_chest_is_nothing(text: str) -> None:
@@ -133,6 +135,8 @@ def test_one_sentence_asserts_and_denies() -> None:
         "Edema": UNCERTAIN,
         "Pneumonia": UNCERTAIN,
     }
+    assert said("The edema has resolved, consolidation persists.") == {"Edema": ABSENT, "Consolidation": PRESENT}
+    assert said("No pneumothorax, consolidation has increased.") == {"Pneumothorax": ABSENT, "Consolidation": PRESENT}
     assert said("The heart is enlarged but there is no edema.") == {"Cardiomegaly": PRESENT, "Edema": ABSENT}
 
 

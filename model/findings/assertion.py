@@ -37,6 +37,11 @@ _BEFORE: Final = re.compile(
     r"|(?:resolution|clearing|disappearance|removal) of|resolved|removed|cannot (?:see|identify)"
     r"|absent)\b"
 )
+_OF_ONE: Final = ("resolved", "removed")  # said of the next thing alone, not of a list
+_STAYS: Final = re.compile(
+    r"s?\s*(?:persists?|remains?|(?:is|are) (?:again|unchanged|stable|larger|smaller|present)"
+    r"|(?:has|have) (?:developed|increased|decreased|worsened|progressed|improved))\b"
+)
 _AFTER: Final = re.compile(
     r"\b(?:(?:is|are|was|were|be|been)? ?(?:not|no longer|never) (?:clearly |definitely |well |currently )?"
     rf"(?:be )?{_SEEN}"
@@ -54,7 +59,7 @@ _DOUBT_BEFORE: Final = re.compile(
     r"|(?:cannot|can not|can't|difficult to|could not|unable to|not possible to) (?:\w+ )?(?:exclude|rule out)"
     r"|not exclude|exclude an?|(?:is|are) not excluded|differential|consider(?:ations?|ed)?|favou?r(?:ed|s|ing)?"
     r"|perhaps|unlikely|(?:low|little) probability|either|versus|vs\.?|apparent|and/or|queried|query"
-    r"|early|subtle suggestion)(?=\W|$)"
+    r"|subtle suggestion)(?=\W|$)"
 )
 _DOUBT_AFTER: Final = re.compile(
     r"\b(?:(?:cannot|can not|can't|could not) (?:\w+ )?be (?:\w+ )?(?:excluded|ruled out)"
@@ -70,9 +75,7 @@ _NOT_NOW: Final = re.compile(
     r"\b(?:(?:history|hx|h/o|evidence of prior|evaluat(?:e|ion)|assess(?:ment)?|correlat(?:e|ion)|screening"
     r"|status post|s/p|indication|if|rule-? ?out|r/o|to identify|to exclude|workup|concern for) )"
 )
-_NOT_NOW_NEAR: Final = re.compile(
-    r"^(?:of |for |any |a |an |the |clinically |clinical |prior |recent |known |treated |\w+ )*$"
-)
+_FEW_WORDS: Final = re.compile(r"(?:\w+ ){0,4}")
 _CANNOT: Final = re.compile(r"\b(?:cannot|can not|can't|could not|difficult to|unable to)\W*(?:\w+\W+)?$")
 _CLAUSES: Final = re.compile(
     r"[;!\n]|\.(?=\s)|\b(?:but|however|although|though|whereas|while|nevertheless)\b"
@@ -109,7 +112,7 @@ def assertion_of(clause: str, start: int, end: int) -> Assertion | None:
     for cue in _NOT_NOW.finditer(before):
         if _CANNOT.search(before, 0, cue.start()):
             continue  # "cannot rule out"
-        if len(before[cue.end() :].split()) <= 4 and _NOT_NOW_NEAR.match(before[cue.end() :]):
+        if _FEW_WORDS.fullmatch(before, cue.end()):
             return None
     if _doubted(before, after):
         return UNCERTAIN
@@ -127,27 +130,30 @@ def _doubted(before: str, after: str) -> bool:
 
 
 def _cancelled(before: str, cue: re.Match[str]) -> bool:
-    """ "No suspicious nodule", "no definite or suspected effusion": a denial, not a doubt."""
+    """Whether a negation before a word of doubt makes one denial of both, as in "no suspicious nodule"."""
     negation = _last(_BEFORE, before[: cue.start()])
     if negation is None or re.search(r"exclude|rule out", cue.group()):
         return False
-    return len(before[negation.end() : cue.start()].split()) <= 6 and not _ends(
-        before[negation.end() : cue.start()], ""
-    )
+    between = before[negation.end() : cue.start()]
+    return len(between.split()) <= 6 and not _ends(between, "")
 
 
 def _denied(before: str, term: str, after: str) -> bool:
     if re.search(r"\b(?:not|no longer)\b", term):
         return True
     cue = _last(_BEFORE, before)
-    if cue is not None and not _ends(before[cue.end() :], after):
-        return True
+    if cue is not None:
+        between = before[cue.end() :]
+        linked = _LINK.search(between) is not None
+        goes_on = linked and (cue.group() in _OF_ONE or _STAYS.match(after) is not None)
+        if not goes_on and not _ends(between, after):
+            return True
     late = _AFTER.search(after)
     return late is not None and not _another_clause(after[: late.start()])
 
 
 def _alternative(before: str, after: str) -> bool:
-    """ "Scarring or atelectasis": one of them."""
+    """Whether a term is one of two, as in "scarring or atelectasis"."""
     return bool(re.search(r"(?:\bor|/)\s*(?:\w+ ){0,2}$", before) or re.match(r"s?\s*(?:\bor\b|/)(?! not)", after))
 
 

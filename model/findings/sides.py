@@ -12,7 +12,7 @@ BILATERAL: Final = "bilateral"
 
 _SIDE: Final = re.compile(
     r"\b(?:(?P<left>left|lingular?)|(?P<right>right)"
-    r"|(?P<both>bilateral(?:ly)?|both|bibasilar|bibasal|biapical|bilaterally))\b"
+    r"|(?P<both>bilateral(?:ly)?|both|bibasilar|bibasal|biapical))\b"
     r"(?! (?:atri\w*|ventric\w*|heart|hemidiaphragm|cardiac|paratracheal stripe|internal jugular))"
 )
 _LINK: Final = re.compile(

@@ -9,27 +9,20 @@ from .lexicon import LUNG_FINDINGS
 
 __all__ = ["Described", "described"]
 
-_STRUCTURES: Final = (
-    (
-        "cardiomediastinum",
-        r"cardio-? ?mediastinal (?:silhouettes?|contours?|structures?|borders?|margins?|shadow)|cardiomediastinum",
-    ),
-    (
-        "heart",
-        r"hearts?(?: size| silhouette| shadow| contours?)?|cardiac(?: and)?(?: silhouettes?| size| contours?| shadow)?"
-        r"|cardiothoracic ratio|(?:cardiac|heart) borders",
-    ),
-    ("mediastinum", r"mediastinum|mediastinal(?: and hilar)?(?: contours?| silhouette| structures?| borders?| width)?"),
-    ("lungs", r"lungs?(?: fields?| parenchyma| bases)?|pulmonary parenchyma"),
-    ("vessels", r"(?:pulmonary |central )?vascul(?:arity|ature)|pulmonary vessels|vascular markings"),
-    ("pleura", r"pleural? (?:spaces?|surfaces?)|pleura"),
-    ("angles", r"(?:costophrenic|cp) (?:angles?|sulc(?:us|i)|recess(?:es)?)"),
-    (
-        "bones",
-        r"(?:osseous|bony|skeletal) (?:structures?|thorax|elements?|skeleton|abnormalit(?:y|ies))?"
-        r"|bones?|bony thorax|skeleton|ribs|rib cage",
-    ),
-)
+_STRUCTURES: Final = {
+    "cardiomediastinum": r"cardio-? ?mediastinal (?:silhouettes?|contours?|structures?|borders?|margins?|shadow)"
+    r"|cardiomediastinum",
+    "heart": r"hearts?(?: size| silhouette| shadow| contours?)?|(?:cardiac|heart) borders|cardiothoracic ratio"
+    r"|cardiac(?: and)?(?: silhouettes?| size| contours?| shadow)?",
+    "mediastinum": r"mediastinum|mediastinal(?: and hilar)?(?: contours?| silhouette| structures?| borders?| width)?",
+    "lungs": r"lungs?(?: fields?| parenchyma| bases)?|pulmonary parenchyma",
+    "vessels": r"(?:pulmonary |central )?vascul(?:arity|ature)|pulmonary vessels|vascular markings",
+    "pleura": r"pleural? (?:spaces?|surfaces?)|pleura",
+    "angles": r"(?:costophrenic|cp) (?:angles?|sulc(?:us|i)|recess(?:es)?)",
+    "bones": r"(?:osseous|bony|skeletal) (?:structures?|thorax|elements?|skeleton|abnormalit(?:y|ies))?"
+    r"|bones?|bony thorax|skeleton|ribs|rib cage",
+}
+# What a normal one denies, and what an enlarged one asserts
 _DENIED: Final[dict[str, tuple[str, ...]]] = {
     "heart": ("Cardiomegaly",),
     "mediastinum": ("Enlarged Cardiomediastinum",),
@@ -45,7 +38,7 @@ _ASSERTED: Final = {
     "mediastinum": "Enlarged Cardiomediastinum",
     "cardiomediastinum": "Enlarged Cardiomediastinum",
 }
-_STRUCTURE: Final = re.compile("|".join(rf"(?P<{name}>\b(?:{words})\b)" for name, words in _STRUCTURES))
+_STRUCTURE: Final = re.compile("|".join(rf"(?P<{name}>\b(?:{words})\b)" for name, words in _STRUCTURES.items()))
 _PROPERTY: Final = re.compile(
     r"(?P<normal>\b(?:normal|unremarkable|not remarkable|within (?:the )?(?:normal )?limits|limits of normal|clear"
     r"|intact|sharp|not enlarged|not widened|midline)\b)"
@@ -98,16 +91,18 @@ def _property_of(structure: re.Match[str], properties: list[re.Match[str]], clau
         then = next((said for said in properties if said.start() >= after.end()), None)
         if then is not None and clause[after.end() : then.start()].strip() in ("and", ","):
             after = then
-    if after is not None and _is_said_of(clause[structure.end() : after.start()]):
+    if after is not None and _is_said_of(clause[structure.end() : after.start()], clause[after.end() :]):
         return after
     if before and not _VERB.search(clause[before[-1].end() : structure.start()].replace(",", "")):
         return before[-1]
     return None
 
 
-def _is_said_of(between: str) -> bool:
-    """Not after a heading with a statement of its own: "Heart: the aortic knob is prominent"."""
-    return ":" not in between or len(between.split(":")[-1].split()) <= 2
+def _is_said_of(between: str, rest: str) -> bool:
+    """Not of a heading whose statement is about something else: "Heart: prominent aortic arch"."""
+    if ":" not in between:
+        return True
+    return len(between.split(":")[-1].split()) <= 2 and not re.match(r"\s+(?!in |with |and )\w", rest)
 
 
 def _fits(name: str, word: str, before: str, inside: str, rest: str) -> bool:

@@ -14,7 +14,7 @@ from ..observing import stage
 from ..query import QueryStudy
 from ..resources import Moment, Resources
 from ..schemas import Hit, Notice, SearchOptions, SearchReply, UsedRanking
-from .composition import TEXT_WEIGHT, WITHOUT_WEIGHT, WITHOUT_WEIGHT_OF_TEXT, compose, compose_texts
+from .composition import NOTHING_FOUND, TEXT_WEIGHT, WITHOUT_WEIGHT, WITHOUT_WEIGHT_OF_TEXT, compose, compose_texts
 from .cursor import open_cursor, seal_cursor
 from .question import Question
 from .reading import add_evidence, summarise
@@ -157,11 +157,13 @@ def _embedded(
         if text is None:
             message = "Expected `files`, `study_instance_uid` or `text` to search with, found none of them."
             raise RequestError(message, "bad-query")
-        return compose_texts(text, without, inference.text), warnings
+        return compose_texts(inference.text(text), [inference.text(phrase) for phrase in without]), warnings
     images = study.embedded_by(inference)
     if not texts:
         return images, warnings
-    return compose(images, text, without, inference.text, _text_weight(options)), warnings
+    added = None if text is None else inference.text(text)
+    taken = [inference.text(phrase) for phrase in without]
+    return compose(images, added, taken, inference.text(NOTHING_FOUND), _text_weight(options)), warnings
 
 
 def _text_weight(options: SearchOptions) -> float:

@@ -7,7 +7,7 @@ each other, and only what they do not share is to be added to what the images sh
 the finding or the likeness, hardly both (docs/results.md).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -25,28 +25,32 @@ WITHOUT_WEIGHT_OF_TEXT: Final = 0.25  # beside a text alone
 
 LEAST_LENGTH: Final = 1e-3
 
-Encode = Callable[[str], np.ndarray]  # to float32 (D,) of length 1
-
 
 def compose(
-    images: np.ndarray, text: str | None, without: Sequence[str], encode: Encode, text_weight: float = TEXT_WEIGHT
+    images: np.ndarray,
+    text: np.ndarray | None,
+    without: Sequence[np.ndarray],
+    nothing: np.ndarray,
+    text_weight: float = TEXT_WEIGHT,
+    without_weight: float = WITHOUT_WEIGHT,
 ) -> np.ndarray:
-    """float32 (D,), length 1. images: (D,), length 1. Raises RequestError bad-query: a phrase that adds nothing."""
-    nothing = encode(NOTHING_FOUND)
+    """float32 (D,), length 1, of vectors of the same; nothing: that of ``NOTHING_FOUND``.
+
+    Raises RequestError bad-query: a phrase that adds nothing.
+    """
     total = images.astype(np.float64)
     if text is not None:
-        total = total + text_weight * _unit(encode(text) - nothing)
+        total = total + text_weight * _unit(text - nothing)
     for phrase in without:
-        total = total - WITHOUT_WEIGHT * _unit(encode(phrase) - nothing)
+        total = total - without_weight * _unit(phrase - nothing)
     return _unit(total)
 
 
-def compose_texts(text: str, without: Sequence[str], encode: Encode) -> np.ndarray:
+def compose_texts(
+    text: np.ndarray, without: Sequence[np.ndarray], without_weight: float = WITHOUT_WEIGHT_OF_TEXT
+) -> np.ndarray:
     """The same of a text alone."""
-    total = encode(text).astype(np.float64)
-    for phrase in without:
-        total = total - WITHOUT_WEIGHT_OF_TEXT * encode(phrase)
-    return _unit(total)
+    return _unit(text.astype(np.float64) - without_weight * np.sum([np.zeros_like(text), *without], axis=0))
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -184,7 +184,10 @@ def _decode_picture(data: bytes) -> Radiograph:
 def _colour(picture: Image.Image) -> float:
     if picture.mode in ("1", "L", "LA") or picture.mode.startswith("I"):
         return 0.0
-    coarse = picture.convert("RGB").resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
+    side = (_COLOUR_SIDE, _COLOUR_SIDE)
+    if picture.mode != "RGB":
+        picture = picture.resize(side, Image.Resampling.NEAREST)  # a large one is not to be converted whole
+    coarse = picture.convert("RGB").resize(side, Image.Resampling.BOX)
     red, green, blue = (np.asarray(coarse, dtype=np.float64) / 255).reshape(-1, 3).T
     light = np.stack([np.ones_like(green), green, green * green], axis=1)  # a tint bends with the light, no more
     apart = np.stack([red - green, blue - green], axis=1)

@@ -14,6 +14,7 @@ from index import DecoderPool
 from model.errors import ImageError
 from service.logs import LOGGERS, configure_logging
 from service.query.decoding import decode_upload
+from tests import test_reduced_decoding as reduced
 from tests.fakes import FakeEncoder
 from tests.service_samples import Film, form, png, serve, settings_for
 
@@ -42,6 +43,18 @@ def test_a_worker_gives_the_same_pixels(decoder: DecoderPool) -> None:
         apart, here = decoder(decode_upload, data, transform), decode_upload(data, transform)
         assert np.array_equal(apart.pixels, here.pixels)
         assert (apart.format, apart.facts) == (here.format, here.facts)
+
+
+def test_a_film_read_at_a_fraction_lies_as_the_whole_one(tmp_path: Path) -> None:
+    """How encoder input lies on the film does not depend on how much of the file was decoded for it."""
+    film = reduced.film(PatientOrientation=["R", "F"])
+    path = tmp_path / "film.dcm"
+    path.write_bytes(reduced.data_of(reduced.compressed(film)))
+    small, whole = decode_upload(path, reduced.TRANSFORM), decode_upload(reduced.data_of(film), reduced.TRANSFORM)
+    assert small.geometry == whole.geometry
+    assert small.geometry is not None
+    assert (small.geometry.height, small.geometry.width) == (reduced.ROWS, reduced.COLUMNS)
+    assert small.geometry.mirrored == (True, False)
 
 
 def test_errors_of_the_function_come_back(decoder: DecoderPool) -> None:
@@ -101,7 +114,12 @@ def test_our_messages_are_written_once_whatever_the_root_logger_does(
     logging.getLogger("index.embedding.job").debug("too small")
     logging.getLogger("other").info("not ours")
     lines = capsys.readouterr().err.splitlines()
-    assert len([line for line in lines if "INFO service.middleware: GET /livez 200" in line and line.endswith("[pacs-42]")]) == 1
+    assert (
+        len(
+            [line for line in lines if "INFO service.middleware: GET /livez 200" in line and line.endswith("[pacs-42]")]
+        )
+        == 1
+    )
     assert not [line for line in lines if "too small" in line or "not ours" in line]
 
 

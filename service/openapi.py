@@ -11,10 +11,11 @@ from .openapi_examples import Examples
 from .problems import PROBLEMS
 from .schemas import EXAMPLE_REQUEST_ID, Problem
 
-__all__ = ["complete_openapi", "problem_responses"]
+__all__ = ["complete_openapi", "form_example", "problem_responses"]
 
 PROBLEM: Final = "application/problem+json"
-BINARY: Final = ("image/", "application/octet-stream")
+# No example is made: of binary data, and of forms, whose fields exclude one another (``form_example``).
+UNMADE: Final = ("image/", "application/octet-stream", "multipart/")
 
 CLIENT_LEFT: Final = 499  # for the log and metrics: nobody is there to be answered
 
@@ -29,6 +30,11 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Documentation of the problem answers of a call, beside those that every call has."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {status: {"description": "A problem.", "content": {PROBLEM: {"schema": schema}}} for status in statuses}
+
+
+def form_example(**fields: Any) -> dict[str, Any]:
+    """For ``openapi_extra``: a form that can be sent."""
+    return {"requestBody": {"content": {"multipart/form-data": {"example": fields}}}}
 
 
 def complete_openapi(app: FastAPI) -> None:
@@ -108,7 +114,7 @@ def _add_examples(operation: dict[str, Any], examples: Examples) -> None:
     bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
     for body in bodies:
         for kind, media in body.get("content", {}).items():
-            if kind.startswith(BINARY) or "example" in media or "examples" in media:
+            if kind.startswith(UNMADE) or "example" in media or "examples" in media:
                 continue
             example = examples.of(media.get("schema", {}))
             if example is not None:

@@ -34,18 +34,19 @@ class Examples:
                 return schema[told]
         if "enum" in schema:
             return schema["enum"][0]
-        if "allOf" in schema:
-            return self._of(schema["allOf"][0])
         if "anyOf" in schema:
             return self._of_any(schema["anyOf"])
         return self._of_type(schema)
 
     def _of_any(self, choices: list[dict[str, Any]]) -> Any:
-        """Of the first that has one; null where nothing but null has."""
+        """Of the first that has one. A plain value that may be null and tells no example is null."""
+        optional = {"type": "null"} in choices
         for choice in choices:
-            if choice.get("type") != "null" and (found := self.of(choice)) is not None:
+            if optional and choice.get("type") not in ("object", "array") and "$ref" not in choice:
+                continue
+            if (found := self.of(choice)) is not None:
                 return found
-        if {"type": "null"} in choices:
+        if optional:
             return None
         raise _NoExample
 

@@ -82,6 +82,18 @@ def test_examples_are_what_their_schemas_say(document: dict[str, Any]) -> None:
     assert wrong == []
 
 
+def test_examples_of_forms_have_the_fields_that_there_are(document: dict[str, Any]) -> None:
+    wrong = []
+    for _, name, operation in operations(document):
+        for _, kind, media in bodies(document, operation):
+            if kind == "multipart/form-data":
+                schema = resolved(document, media["schema"])
+                parts = [schema, *(resolved(document, part) for part in schema.get("allOf", []))]
+                known = {field for part in parts for field in part.get("properties", {})}
+                wrong += [f"{name}: {field}" for field in set(media["example"]) - known]
+    assert wrong == []
+
+
 def test_every_parameter_that_must_be_there_has_an_example(document: dict[str, Any]) -> None:
     without = [
         f"{name}: {parameter['name']}"

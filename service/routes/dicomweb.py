@@ -1,14 +1,9 @@
 """STOW-RS (PS3.18 10.5): instances that a PACS or a router sends over HTTP."""
 
-from collections.abc import AsyncIterator, Iterator
-from time import monotonic
 from typing import Any, Final
 
-import anyio
-import anyio.from_thread
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
 
 from index.access.keys import WRITE
 from index.multipart import media_type
@@ -18,7 +13,7 @@ from ..access import note_for_audit, requires
 from ..deps import Receiving, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
-from ..receiving import DICOM, Stored
+from ..receiving import DICOM, body_of, Stored
 from ..receiving.stow import response_module, status_of
 from ..schemas import EXAMPLE_UID
 from .studies import StudyUid
@@ -27,10 +22,6 @@ __all__ = ["router"]
 
 DICOM_JSON: Final = "application/dicom+json"
 ACCEPTED: Final = (DICOM_JSON, "application/json", "application/*", "*/*")
-SILENCE_SECONDS: Final = 60.0  # between two pieces of a body, whose sender holds a thread of the service
-
-SLOWEST_BYTES: Final = 16 * 2**10  # a second on the whole: who drips holds one as well
-
 EXAMPLE_REFERENCE: Final = SopReference("1.2.840.10008.5.1.4.1.1.1.1", f"{EXAMPLE_UID}.1", EXAMPLE_UID)
 TAKEN: Final = Stored(EXAMPLE_REFERENCE)
 REFUSED: Final = Stored(EXAMPLE_REFERENCE, "wrong-modality")
@@ -54,7 +45,8 @@ BODY: Final = {
                     "type": "array",
                     "items": {"type": "string", "format": "binary"},
                     "description": "One DICOM file (PS3.10) a part.",
-                }
+                },
+                "example": ["(pa.dcm)", "(lateral.dcm)"],
             }
         },
     }
@@ -90,33 +82,6 @@ router = APIRouter(
 )
 
 
-def _body(request: Request) -> Iterator[bytes]:
-    """The request's body as it comes, for a thread. Raises RequestError request-timeout: it comes too slowly."""
-    stream = request.stream()
-    came, waited = 0, 0.0
-    while True:
-        began = monotonic()
-        chunk = anyio.from_thread.run(_next, stream)
-        waited += monotonic() - began
-        if chunk is None:
-            return
-        came += len(chunk)
-        if waited > SILENCE_SECONDS + came / SLOWEST_BYTES:
-            message = f"Expected at least {SLOWEST_BYTES // 2**10} KiB a second, found {came} bytes in {waited:.0f} s."
-            raise RequestError(message, "request-timeout")
-        yield chunk
-
-
-async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
-    try:
-        with anyio.fail_after(SILENCE_SECONDS):
-            return await anext(stream, None)
-    except TimeoutError:  # an OSError, which a store would take for its disk's
-        raise RequestError(f"Nothing came for {SILENCE_SECONDS:.0f} s.", "request-timeout") from None
-    except ClientDisconnect:
-        raise RequestError("The sender ended the connection.", "bad-multipart") from None
-
-
 @router.post("/studies", response_class=DicomJson, responses=ANSWERS | PROBLEMS, openapi_extra=BODY)
 def store_instances(resources: ResourcesDep, request: Request) -> JSONResponse:
     """Take in instances of any studies, each as if it came alone. Sent again, they count as stored."""
@@ -132,7 +97,7 @@ def store_study_instances(resources: ResourcesDep, request: Request, study_insta
 
 
 def _store(resources: ResourcesDep, request: Request, study: str | None) -> JSONResponse:
-    stored = resources.receiver.store(request.headers["content-type"], _body(request), study)
+    stored = resources.receiver.store(request.headers["content-type"], body_of(request), study)
     if not stored:
         raise RequestError("The body has no part.", "bad-multipart")
     note_for_audit(*(one.reference.study_instance_uid for one in stored if one.reference), results=len(stored))

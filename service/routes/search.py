@@ -6,7 +6,7 @@ from index.access.keys import SEARCH
 
 from ..access import requires
 from ..deps import AskedStudy, FormFilters, FormOptions, FormPreset, MomentDep, OptionalStudy, ResourcesDep
-from ..openapi import problem_responses
+from ..openapi import form_example, problem_responses
 from ..schemas import PageQuery, SearchOptions, SearchReply, TextQuery
 from ..search import ask, next_page
 
@@ -14,10 +14,16 @@ __all__ = ["router"]
 
 STUDY_PROBLEMS = (404, 413, 415, 422, 503)
 
+STUDY_FORM = form_example(files=["(pa.dcm)", "(lateral.dcm)"], top_k=5, sex=["F"], age_min=40)
+
 router = APIRouter(prefix="/v1/search", tags=["search"], dependencies=[requires(SEARCH)])
 
 
-@router.post("", responses=problem_responses(*STUDY_PROBLEMS))
+@router.post(
+    "",
+    responses=problem_responses(*STUDY_PROBLEMS),
+    openapi_extra=form_example(files=["(film.png)"], views=["AP"], text="large left pneumothorax", top_k=5),
+)
 def search(
     resources: ResourcesDep, moment: MomentDep, study: OptionalStudy, options: FormOptions, filters: FormFilters
 ) -> SearchReply:
@@ -32,7 +38,7 @@ def page(resources: ResourcesDep, moment: MomentDep, query: PageQuery) -> Search
     return next_page(resources, moment, query.cursor)
 
 
-@router.post("/image-to-text", responses=problem_responses(*STUDY_PROBLEMS))
+@router.post("/image-to-text", responses=problem_responses(*STUDY_PROBLEMS), openapi_extra=STUDY_FORM)
 def image_to_text(
     resources: ResourcesDep, moment: MomentDep, study: AskedStudy, options: FormPreset, filters: FormFilters
 ) -> SearchReply:
@@ -40,7 +46,7 @@ def image_to_text(
     return ask(resources, moment, study, SearchOptions(**options.model_dump(), rank_by="report"), filters.for_index())
 
 
-@router.post("/image-to-image", responses=problem_responses(*STUDY_PROBLEMS))
+@router.post("/image-to-image", responses=problem_responses(*STUDY_PROBLEMS), openapi_extra=STUDY_FORM)
 def image_to_image(
     resources: ResourcesDep, moment: MomentDep, study: AskedStudy, options: FormPreset, filters: FormFilters
 ) -> SearchReply:

@@ -8,7 +8,7 @@ from index.access.keys import SEARCH
 
 from ..access import requires
 from ..deps import AskedFilmDep, MomentDep, ResourcesDep
-from ..openapi import problem_responses
+from ..openapi import form_example, problem_responses
 from ..render import MAX_SIZE, render_overlay
 from ..schemas import SimilarityMapReply
 from ..similarity_map import describe_map
@@ -25,6 +25,7 @@ router = APIRouter(prefix="/v1", tags=["similarity-map"], dependencies=[requires
         200: {"content": {"image/png": {}}, "description": "The map as numbers, or over the upright image as a PNG."},
         **problem_responses(400, 404, 413, 415, 422),
     },
+    openapi_extra=form_example(files=["(pa.dcm)"], phrase="left pneumothorax", format="json"),
 )
 def similarity_map(
     resources: ResourcesDep,

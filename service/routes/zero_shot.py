@@ -9,7 +9,7 @@ from index.access.keys import SEARCH
 
 from ..access import note_for_audit, requires
 from ..deps import AskedStudy, MomentDep
-from ..openapi import problem_responses
+from ..openapi import form_example, problem_responses
 from ..schemas import Name, ZeroShotReply, ZeroShotRequest
 from ..zero_shot import (
     LABEL_SCORE,
@@ -28,7 +28,11 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1", tags=["zero-shot"], dependencies=[requires(SEARCH)])
 
 
-@router.post("/zero-shot", responses=problem_responses(400, 413, 415, 422))
+@router.post(
+    "/zero-shot",
+    responses=problem_responses(400, 413, 415, 422),
+    openapi_extra=form_example(files=["(pa.dcm)"], labels=["Pneumothorax", "No Finding"]),
+)
 def zero_shot(
     moment: MomentDep,
     study: AskedStudy,

@@ -14,13 +14,14 @@ __all__ = ["ReportRecord", "StudyRecord", "read_records"]
 
 @dataclass(frozen=True)
 class ReportRecord:
-    """A report: the sections that were found, and the whole text."""
+    """A report: the sections that were found, and the whole text. language: a primary tag of BCP 47."""
 
     text: str
     indication: str | None = None
     comparison: str | None = None
     findings: str | None = None
     impression: str | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class StudyRecord:
     description: str | None
     report: ReportRecord | None
     patient_key: str  # a pseudonym; still not for the outside, it links studies
+    institution: str | None = None
 
 
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
@@ -51,12 +53,14 @@ _STUDIES = (
         Study.patient_sex,
         Study.patient_age,
         Study.description,
+        Study.institution,
         Patient.key,
         Report.text,
         Report.indication,
         Report.comparison,
         Report.findings,
         Report.impression,
+        Report.language,
     )
     .join(Patient, Patient.id == Study.patient_id)
     .outerjoin(Report, sa.and_(Report.study_id == Study.id, Report.status == MATCHED))
@@ -76,7 +80,7 @@ def read_records(connection: sa.Connection, study_ids: Sequence[int]) -> dict[in
         views.setdefault(study_id, set()).add(position or group or UNKNOWN)
     records = {}
     for row in connection.execute(_STUDIES, {"ids": study_ids}):
-        study_id, uid, accession, day, modality, sex, age, description, patient, text, *sections = row
+        study_id, uid, accession, day, modality, sex, age, description, institution, patient, text, *about = row
         records[study_id] = StudyRecord(
             study_instance_uid=uid,
             accession_number=accession,
@@ -86,7 +90,8 @@ def read_records(connection: sa.Connection, study_ids: Sequence[int]) -> dict[in
             sex=sex,
             age=age,
             description=description,
-            report=None if text is None else ReportRecord(text, *sections),
+            report=None if text is None else ReportRecord(text, *about),
             patient_key=patient,
+            institution=institution,
         )
     return records

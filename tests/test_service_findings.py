@@ -81,6 +81,15 @@ def test_the_summary_counts_what_the_hits_reports_say(client: TestClient) -> Non
     )
 
 
+def test_each_hit_says_what_its_report_names(client: TestClient) -> None:
+    hits = {hit["study"]["study_instance_uid"]: hit for hit in asked(client)["hits"]}
+    assert hits[A2]["labels"] == [
+        {"finding": "No Finding", "assertion": "absent", "laterality": None},
+        {"finding": "Pleural Effusion", "assertion": "present", "laterality": "left"},
+    ]
+    assert hits[A2]["report"]["language"] == "en"
+
+
 @pytest.mark.parametrize(
     ("filters", "found"),
     [

@@ -53,6 +53,7 @@ def test_a_hit_carries_the_study_record_and_an_image_that_can_be_fetched(client:
         "views": ["AP"],
         "sex": "M",
         "age": 70,
+        "institution": None,
         "image_url": f"/v1/studies/{B1}/image",
     }
     assert client.get(study["image_url"]).status_code == 200

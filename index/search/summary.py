@@ -48,11 +48,12 @@ class FindingCount:
 
 
 def read_labels(connection: sa.Connection, study_ids: Sequence[int]) -> dict[int, list[ReportFinding]]:
-    """What the reports of studies, by row id, say of findings; a study whose report was not read is absent."""
+    """What the reports of studies, by row id, say of findings, in the order of ``FINDINGS``; a study whose report was not read is absent."""
     query = (
         sa.select(Report.study_id, Row.finding, Row.assertion, Row.laterality)
         .join(Row, Row.report_id == Report.id)
         .where(Report.study_id.in_(study_ids), Report.status == MATCHED)
+        .order_by(Row.id)
     )
     found: dict[int, list[ReportFinding]] = {}
     for study_id, finding, assertion, laterality in connection.execute(query):

@@ -1,7 +1,8 @@
 """What goes over the wire. Words are DICOM's; every number says what it is."""
 
-from .evidence import Evidence, FindingCount, FindingsSummary
+from .evidence import Evidence, FindingCount, FindingLabel, FindingsSummary
 from .filters import MAX_EXCLUDED, FlatFilters, Modality, SearchFilters, Sex, View, Years
+from .intake import DeletionReply, ReportRequest, StoredFile, StudiesReply
 from .jobs import JobReply, JobsReply, JobState, WebhookReply
 from .messages import EXAMPLE_REQUEST_ID, EXAMPLE_UID, Message, Name, Notice, Problem, Uid
 from .query import Query, QueryFile
@@ -29,8 +30,10 @@ __all__ = [
     "EXAMPLE_UID",
     "MAX_CURSOR",
     "MAX_EXCLUDED",
+    "DeletionReply",
     "Evidence",
     "FindingCount",
+    "FindingLabel",
     "FindingsSummary",
     "FlatFilters",
     "FlatOptions",
@@ -58,12 +61,15 @@ __all__ = [
     "RankBy",
     "Report",
     "ReportReply",
+    "ReportRequest",
     "ReportsReply",
     "SearchFilters",
     "SearchOptions",
     "SearchReply",
     "Sex",
     "SimilarityMapReply",
+    "StoredFile",
+    "StudiesReply",
     "Study",
     "StudyReply",
     "TextQuery",
@@ -71,9 +77,9 @@ __all__ = [
     "UsedCalibration",
     "UsedRanking",
     "View",
+    "WebhookReply",
     "WordMap",
     "Years",
-    "WebhookReply",
     "ZeroShotReply",
     "ZeroShotRequest",
 ]

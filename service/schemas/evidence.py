@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-__all__ = ["Evidence", "FindingCount", "FindingsSummary"]
+__all__ = ["Evidence", "FindingCount", "FindingLabel", "FindingsSummary"]
 
 
 class Evidence(BaseModel):
@@ -20,6 +20,14 @@ class Evidence(BaseModel):
         examples=[10], description="First character in the report's `text`; null where `text` has other spaces."
     )
     end: int | None = Field(examples=[49], description="After its last character.")
+
+
+class FindingLabel(BaseModel):
+    """What a report says of one finding, the strongest that any of its sentences says."""
+
+    finding: str = Field(examples=["Pleural Effusion"])
+    assertion: Literal["present", "uncertain", "absent"]
+    laterality: Literal["left", "right", "bilateral"] | None = Field(description="Where the report says so.")
 
 
 class FindingCount(BaseModel):

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import index
 
-from .evidence import Evidence, FindingsSummary
+from .evidence import Evidence, FindingLabel, FindingsSummary
 from .filters import SearchFilters
 from .messages import Message, Notice
 from .query import Query
@@ -153,6 +153,9 @@ class Hit(BaseModel):
     similar_reports: SimilarReports
     study: Study
     report: Report | None
+    labels: list[FindingLabel] = Field(
+        default_factory=list, description="Findings that the report asserts, suspects or denies, as rules read them."
+    )
     evidence: list[Evidence] = Field(
         default_factory=list,
         description="Sentences of the report's findings and impression that are nearest to the query, best first.",

@@ -19,6 +19,9 @@ class Report(BaseModel):
     findings: str | None = Field(default=None, examples=["Small left pleural effusion."])
     impression: str | None = Field(default=None, examples=["Effusion."])
     text: str = Field(description="The whole report.", examples=["FINDINGS: Small left pleural effusion."])
+    language: str | None = Field(
+        default=None, description="Primary tag of BCP 47, as its source or its words say.", examples=["en"]
+    )
 
     @classmethod
     def of(cls, record: ReportRecord) -> Self:
@@ -28,6 +31,7 @@ class Report(BaseModel):
             findings=record.findings,
             impression=record.impression,
             text=record.text,
+            language=record.language,
         )
 
 
@@ -39,6 +43,7 @@ class Study(BaseModel):
     views: list[str] = Field(examples=[["frontal", "lateral"]])
     sex: str | None = Field(default=None, examples=["F"])
     age: float | None = Field(default=None, description="Patient's age at the study, in years.")
+    institution: str | None = Field(default=None, description="InstitutionName.", examples=["St. Elsewhere"])
     image_url: str = Field(
         examples=[f"/v1/studies/{EXAMPLE_UID}/image"],
         description="PNG rendering of the frontal image, relative to the service.",
@@ -54,6 +59,7 @@ class Study(BaseModel):
             views=list(record.views),
             sex=record.sex,
             age=record.age,
+            institution=record.institution,
             image_url=f"/v1/studies/{quote(record.study_instance_uid, safe='')}/image",
         )
 

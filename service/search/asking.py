@@ -17,7 +17,7 @@ from ..schemas import Hit, Notice, SearchOptions, SearchReply, UsedRanking
 from .composition import NOTHING_FOUND, TEXT_WEIGHT, WITHOUT_WEIGHT, WITHOUT_WEIGHT_OF_TEXT, compose, compose_texts
 from .cursor import open_cursor, seal_cursor
 from .question import Question
-from .reading import add_evidence, summarise
+from .reading import add_evidence, add_labels
 from .unlike_archive import archive_warnings
 
 __all__ = ["ask", "next_page"]
@@ -113,7 +113,7 @@ def _answer(
         ),
         own_patient_excluded=question.own_patient_excluded,
         hits=hits,
-        findings_summary=summarise(resources.catalog, page.hits),
+        findings_summary=add_labels(resources.catalog, page.hits, hits),
         next_cursor=seal_cursor(question, Place(last.score, last.study_id), shown, resources.catalog) if last else None,
         warnings=[*_warnings(snapshot, question, page, top_k, shown), *missing],
     )

@@ -13,9 +13,9 @@ from index.search.evidence import best_sentences, report_sentences
 from index.search.summary import read_labels, summarise_findings
 
 from ..inference import Inference
-from ..schemas import Evidence, FindingCount, FindingsSummary, Hit, Notice
+from ..schemas import Evidence, FindingCount, FindingLabel, FindingsSummary, Hit, Notice
 
-__all__ = ["add_evidence", "summarise"]
+__all__ = ["add_evidence", "add_labels"]
 
 # What one answer may cost the text encoder: 10 hits of 12 sentences, less those that were encoded before.
 HITS: Final = 10
@@ -50,9 +50,11 @@ def add_evidence(
     return []
 
 
-def summarise(catalog: Catalog, found: Sequence[SearchHit]) -> FindingsSummary:
-    """The findings of the hits' reports, as they are stored."""
+def add_labels(catalog: Catalog, found: Sequence[SearchHit], hits: Sequence[Hit]) -> FindingsSummary:
+    """Give each hit the findings of its report, as they are stored; returns what they come to."""
     with catalog.session() as session:
         labels = read_labels(session.connection(), [hit.study_id for hit in found])
+    for one, hit in zip(found, hits, strict=True):
+        hit.labels = [FindingLabel(**vars(row)) for row in labels.get(one.study_id, ())]
     counts = summarise_findings(list(labels.values()))
     return FindingsSummary(reports_read=len(labels), findings=[FindingCount(**vars(count)) for count in counts])

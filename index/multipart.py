@@ -1,4 +1,5 @@
-"""Bodies of type multipart/related (RFC 2387) part by part, as DICOMweb sends them both ways (PS3.18 8.6.1.2.1).
+"""Multipart bodies part by part: multipart/related (RFC 2387), as DICOMweb sends them both ways (PS3.18 8.6.1.2.1), and
+forms of files (RFC 7578).
 
 Nothing is held but the chunk at hand, so a part can be as large as a file. ``python-multipart`` finds the boundaries.
 """
@@ -59,15 +60,17 @@ def media_type(header: str) -> tuple[str, dict[str, str]]:
     return kind.decode("latin-1"), {key.decode("latin-1"): value.decode("latin-1") for key, value in parameters.items()}
 
 
-def read_parts(content_type: str, chunks: Iterable[bytes], most: int) -> Iterator[Part]:
+def read_parts(
+    content_type: str, chunks: Iterable[bytes], most: int, expected: str = "multipart/related"
+) -> Iterator[Part]:
     """The parts of a body, which comes as ``chunks`` of any length.
 
-    Raises InputError: wrong-media-type (not multipart/related), bad-multipart (no usable boundary, broken or without
+    Raises InputError: wrong-media-type (not of the expected type), bad-multipart (no usable boundary, broken or without
     its end, more than ``most`` parts).
     """
     kind, parameters = media_type(content_type)
-    if kind != "multipart/related":
-        raise InputError(f"Expected multipart/related, found {kind or 'no Content-Type'}.", "wrong-media-type")
+    if kind != expected:
+        raise InputError(f"Expected {expected}, found {kind or 'no Content-Type'}.", "wrong-media-type")
     boundary = parameters.get("boundary", "")
     if not BOUNDARY.fullmatch(boundary):
         raise _broken("Expected a boundary of 1 to 200 characters (RFC 2046 5.1.1) in the Content-Type.")

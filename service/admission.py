@@ -14,13 +14,13 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .body_limits import takes_instances
 from .caller import Caller
 from .errors import RETRY_AFTER, problem_response
 
 __all__ = ["Admission"]
 
 WORK: Final = ("/v1/", "/dicomweb/")  # not health, metrics, documents and the page: they are always answered
-OWN_PACE: Final = ("/dicomweb/",)  # bodies that are taken in as they come, by rules of their own
 
 SILENCE_SECONDS: Final = 60.0  # between two pieces of a body, whose sender holds a place
 SLOWEST_BYTES: Final = 16 * 2**10  # a second on the whole: who drips holds one as well
@@ -45,7 +45,7 @@ class Admission:
             return
         self._at_work += 1
         try:
-            if scope["path"].startswith(OWN_PACE):
+            if takes_instances(scope["path"]):  # at a pace of their own (``receiving.body``)
                 await self._app(scope, receive, send)
             else:
                 await self._answer(scope, receive, send)

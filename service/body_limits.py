@@ -7,7 +7,7 @@ from index.multipart import media_type
 
 from .settings import Settings
 
-__all__ = ["BodyLimit", "body_limit"]
+__all__ = ["BodyLimit", "body_limit", "takes_instances"]
 
 # JSON is parsed whole and may take thirty times its size in memory; all but reports on the event loop besides.
 JSON_BYTES: Final = 2**20
@@ -27,8 +27,13 @@ class BodyLimit:
         return f"The request body is over the limit of {self.bytes // 2**20} MiB ({self.reason})."
 
 
+def takes_instances(path: str) -> bool:
+    """Whether bodies are taken in there as they come, file by file onto the disk."""
+    return path.startswith("/dicomweb/") or path == "/v1/studies"
+
+
 def body_limit(settings: Settings, path: str, content_type: str) -> BodyLimit:
-    if path.startswith("/dicomweb/"):
+    if takes_instances(path):
         return BodyLimit(settings.stow_max_bytes, "ALTA_STOW_MAX_MB")
     kind, _ = media_type(content_type)
     if kind == "multipart/form-data":

@@ -60,7 +60,9 @@ class Settings(AccessSettings):
     )
 
     stow_max_mb: int = Field(
-        default=2048, ge=1, description="Largest body of a STOW-RS request, all instances together, in MiB."
+        default=2048,
+        ge=1,
+        description="Largest body that brings instances (STOW-RS, POST /v1/studies), all together, in MiB.",
     )
 
     ingest_roots: tuple[Path, ...] = Field(

@@ -23,8 +23,8 @@ from index.tables import Instance, Study
 from model.errors import ArchiveError
 from service.app import create_app
 from service.errors import RequestError
+from service.receiving import body as body_module
 from service.receiving.stow import FAILURE_REASONS, OTHER_STUDY, PROCESSING_FAILURE
-from service.routes import dicomweb
 from service.settings import Settings
 from tests.conftest import chest_dataset
 from tests.fakes import FakeEncoder
@@ -383,9 +383,9 @@ def test_what_was_kept_when_the_service_was_killed_is_taken_in_later(
 def test_a_body_that_drips_ends(monkeypatch: pytest.MonkeyPatch, size: int, enough: bool) -> None:
     seconds = itertools.count(step=20)  # one piece takes that long
     pieces = iter([bytes(size)] * 10 + [None])
-    monkeypatch.setattr(dicomweb, "monotonic", lambda: next(seconds))
-    monkeypatch.setattr(dicomweb.anyio.from_thread, "run", lambda _, stream: next(pieces))
-    received = dicomweb._body(Request({"type": "http"}))
+    monkeypatch.setattr(body_module, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(body_module.anyio.from_thread, "run", lambda _, stream: next(pieces))
+    received = body_module.body_of(Request({"type": "http"}))
     if enough:
         assert len(list(received)) == 10
     else:

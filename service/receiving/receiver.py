@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from index import Catalog, DecoderPool, ReceivedStore, ingest_received
 from index.intake.examine import MAX_FILE_BYTES, examine_in
 from index.intake.record import path_key
-from index.multipart import Part, read_parts
+from index.multipart import Part, media_type, read_parts
 from index.sop_reference import SopReference, read_reference
 from index.tables import REFUSED, Instance
 from model.errors import ArchiveError, ImageError
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 STORAGE_FULL: Final = "storage-full"
 MAX_PARTS: Final = 10_000
 DICOM: Final = "application/dicom"
+FORM: Final = "multipart/form-data"
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,23 @@ class Receiver:
         self._places = threading.BoundedSemaphore(max(1, settings.max_requests // 8))
 
     def store(self, content_type: str, chunks: Iterable[bytes], study: str | None = None) -> list[Stored]:
-        """Keep the parts of a multipart/related body and take them in. One entry a part, in their order.
+        """Keep the parts of a multipart/related body, or of a form, and take them in. One entry a part, in their order.
 
-        study: the StudyInstanceUID that every instance must have. Raises RequestError: too-busy, storage-full;
-        InputError: wrong-media-type, bad-multipart. What was kept before is taken in all the same.
+        The parts of a form are known by their content, whatever their media type. study: the StudyInstanceUID that
+        every instance must have. What was kept before an error is taken in all the same.
+        Raises RequestError: too-busy, storage-full; InputError: wrong-media-type, bad-multipart.
         """
         with self._place():
             self._require_room()
             kept: list[tuple[Path, int]] = []
             outcomes: list[Stored] = []
+            form = media_type(content_type)[0] == FORM
             try:
-                for part in read_parts(content_type, chunks, MAX_PARTS):
-                    self._keep(part, study, kept, outcomes)
+                for part in read_parts(content_type, chunks, MAX_PARTS, FORM if form else "multipart/related"):
+                    if not form and part.media_type not in ("", DICOM):
+                        outcomes.append(Stored(None, "wrong-media-type"))
+                    else:
+                        self._keep(part, study, kept, outcomes)
             finally:
                 if kept:
                     ingest_received(self._catalog, self._store, examine=partial(examine_in, self._decoder))
@@ -84,9 +90,6 @@ class Receiver:
             if study is not None and reference.study_instance_uid != study:
                 raise ImageError("The instance is of another study than the address names.", "other-study")
 
-        if part.media_type not in ("", DICOM):
-            outcomes.append(Stored(None, "wrong-media-type"))
-            return
         try:
             path = self._store.keep(part, MAX_FILE_BYTES, check)
         except (ImageError, ArchiveError) as error:

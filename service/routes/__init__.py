@@ -1,6 +1,6 @@
 """HTTP routes: parse, one call, shape the reply."""
 
-from . import dicomweb, documents, health, jobs, metrics, reports, search, similarity_map, studies, zero_shot
+from . import dicomweb, documents, health, intake, jobs, metrics, reports, search, similarity_map, studies, zero_shot
 
 __all__ = ["ROUTERS"]
 
@@ -10,6 +10,7 @@ ROUTERS = (
     similarity_map.router,
     studies.router,
     dicomweb.router,
+    intake.router,
     reports.router,
     jobs.router,
     health.router,

@@ -13,7 +13,7 @@ from ..access import note_for_audit, requires
 from ..deps import Receiving, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
-from ..receiving import DICOM, body_of, Stored
+from ..receiving import DICOM, Stored, body_of
 from ..receiving.stow import response_module, status_of
 from ..schemas import EXAMPLE_UID
 from .studies import StudyUid

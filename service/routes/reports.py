@@ -1,4 +1,4 @@
-"""Reports that are sent: FHIR R4 DiagnosticReports, one or a Bundle of them."""
+"""Reports that are sent: FHIR R4 DiagnosticReports, one or a Bundle of them, or one as plain JSON."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from ..access import note_for_audit, requires
 from ..deps import Receiving, ResourcesDep
 from ..errors import RequestError
 from ..openapi import problem_responses
-from ..schemas import ReportReply, ReportsReply
+from ..schemas import ReportReply, ReportRequest, ReportsReply
 
 __all__ = ["router"]
 
@@ -39,6 +39,11 @@ ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "Every report was taken in."},
     202: {"model": ReportsReply, "description": "Some were refused: `status` of each says which, `detail` why."},
     409: {"model": ReportsReply, "description": "Every one was refused."},
+}
+
+ONE_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The report was taken in, or a newer one is held."},
+    409: {"model": ReportsReply, "description": "It was refused: `detail` says why."},
 }
 
 
@@ -76,3 +81,17 @@ def fhir(resources: ResourcesDep, body: Annotated[bytes, Depends(_sent)], respon
     refused = sum(outcome.refused for outcome in outcomes)
     response.status_code = 200 if not refused else 409 if refused == len(outcomes) else 202
     return ReportsReply(reports=[ReportReply.of(outcome) for outcome in outcomes])
+
+
+@router.post("", responses=ONE_ANSWER | problem_responses(400, 403, 413, 422, 503))
+def report(resources: ResourcesDep, sent: ReportRequest, response: Response) -> ReportsReply:
+    """Take in one report as JSON. Once this is answered it is in the database.
+
+    It is matched to its study, or waits for it. A newer version replaces (`issued`, then `status`), `withdrawn` deletes
+    what is held, an older version changes nothing.
+    """
+    digest = hashlib.sha256(sent.model_dump_json().encode("utf-8", "backslashreplace")).hexdigest()
+    (outcome,) = take_reports(resources.catalog, [sent.as_report(f"json {digest[:16]}")])
+    note_for_audit(outcome.study_instance_uid, results=1)
+    response.status_code = 409 if outcome.refused else 200
+    return ReportsReply(reports=[ReportReply.of(outcome)])

@@ -27,6 +27,7 @@ def test_each_hit_shows_the_sentences_of_its_report_that_fit_the_query(client: T
     (sentence,) = best["evidence"]
     assert sentence["text"] == "Small left pleural effusion."
     assert sentence["score"] == pytest.approx(1, abs=1e-5)
+    assert sentence["labels"] == [{"finding": "Pleural Effusion", "assertion": "present", "laterality": "left"}]
     for hit in (best, *others):
         scores = [sentence["score"] for sentence in hit["evidence"]]
         assert scores == sorted(scores, reverse=True)

@@ -48,7 +48,8 @@ class FindingCount:
 
 
 def read_labels(connection: sa.Connection, study_ids: Sequence[int]) -> dict[int, list[ReportFinding]]:
-    """What the reports of studies, by row id, say of findings, in the order of ``FINDINGS``; a study whose report was not read is absent."""
+    """What the reports of studies, by row id, say of findings, in the order of ``FINDINGS``; a study whose report was
+    not read is absent."""
     query = (
         sa.select(Report.study_id, Row.finding, Row.assertion, Row.laterality)
         .join(Row, Row.report_id == Report.id)

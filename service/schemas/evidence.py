@@ -7,6 +7,14 @@ from pydantic import BaseModel, Field
 __all__ = ["Evidence", "FindingCount", "FindingLabel", "FindingsSummary"]
 
 
+class FindingLabel(BaseModel):
+    """What a report or a sentence says of one finding; of several statements the strongest."""
+
+    finding: str = Field(examples=["Pleural Effusion"])
+    assertion: Literal["present", "uncertain", "absent"]
+    laterality: Literal["left", "right", "bilateral"] | None = Field(description="Where the report says so.")
+
+
 class Evidence(BaseModel):
     """A sentence of a hit's report that is near to the query."""
 
@@ -16,18 +24,14 @@ class Evidence(BaseModel):
         description="Cosine of the query's embedding and the sentence's, -1 to 1: of an image and a text for queries by"
         " image, of two texts for queries by text. No probability, and not comparable between the two.",
     )
+    labels: list[FindingLabel] = Field(
+        description="Findings that the sentence asserts, suspects or denies: what denies a query may be near to it."
+        " Empty where it names none that the rules know, or is not English."
+    )
     start: int | None = Field(
         examples=[10], description="First character in the report's `text`; null where `text` has other spaces."
     )
     end: int | None = Field(examples=[49], description="After its last character.")
-
-
-class FindingLabel(BaseModel):
-    """What a report says of one finding, the strongest that any of its sentences says."""
-
-    finding: str = Field(examples=["Pleural Effusion"])
-    assertion: Literal["present", "uncertain", "absent"]
-    laterality: Literal["left", "right", "bilateral"] | None = Field(description="Where the report says so.")
 
 
 class FindingCount(BaseModel):

@@ -9,8 +9,10 @@ from typing import Final
 import numpy as np
 
 from index import Catalog, SearchHit
+from index.reports.language import ENGLISH
 from index.search.evidence import best_sentences, report_sentences
 from index.search.summary import read_labels, summarise_findings
+from model.findings import ReportFinding, report_findings
 
 from ..inference import Inference
 from ..schemas import Evidence, FindingCount, FindingLabel, FindingsSummary, Hit, Notice
@@ -41,12 +43,14 @@ def add_evidence(
             Notice(code="no-evidence", detail="Queries wait to be encoded: no sentences were compared with this one.")
         ]
     start = 0
-    for hit, sentences in zip(hits, read, strict=False):
+    for one, hit, sentences in zip(found, hits, read, strict=False):
+        english = one.study.report is not None and one.study.report.language == ENGLISH
         of_hit = embeddings[start : start + len(sentences)]
         start += len(sentences)
         for place, score in best_sentences(query, of_hit, SENTENCES_SHOWN):
             said = sentences[place]
-            hit.evidence.append(Evidence(text=said.text, score=score, start=said.start, end=said.end))
+            labels = _labels(report_findings([said.text])[1:]) if english else []  # the first is No Finding
+            hit.evidence.append(Evidence(text=said.text, score=score, labels=labels, start=said.start, end=said.end))
     return []
 
 
@@ -55,6 +59,10 @@ def add_labels(catalog: Catalog, found: Sequence[SearchHit], hits: Sequence[Hit]
     with catalog.session() as session:
         labels = read_labels(session.connection(), [hit.study_id for hit in found])
     for one, hit in zip(found, hits, strict=True):
-        hit.labels = [FindingLabel(**vars(row)) for row in labels.get(one.study_id, ())]
+        hit.labels = _labels(labels.get(one.study_id, ()))
     counts = summarise_findings(list(labels.values()))
     return FindingsSummary(reports_read=len(labels), findings=[FindingCount(**vars(count)) for count in counts])
+
+
+def _labels(rows: Sequence[ReportFinding]) -> list[FindingLabel]:
+    return [FindingLabel(**vars(row)) for row in rows]

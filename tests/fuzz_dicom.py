@@ -14,7 +14,19 @@ from pydicom.uid import MPEG2MPML, ExplicitVRBigEndian
 from index.intake.examine import Examined, Source, examine
 from model.image import ImageTransform, prepare_radiograph, read_radiograph
 
-__all__ = ["Case", "Mutation", "Outcome", "examine_case", "make_case"]
+__all__ = [
+    "Case",
+    "Mutation",
+    "Outcome",
+    "duplicate_chunk",
+    "examine_case",
+    "flip_anywhere",
+    "make_case",
+    "overwrite_run",
+    "remove_chunk",
+    "swap_chunks",
+    "truncate",
+]
 
 TRANSFORM = ImageTransform(resize=36, crop=32)  # small, so that simulated JPEG 2000 files are read at half their size
 HEADER = 2048  # bytes from the start where most of the header is

@@ -18,7 +18,9 @@ from index.reports.sent import take_reports
 from index.reports.texts import ReportText, report_of_row
 from index.tables import Patient, Report, ReportFinding, Study
 from model.findings import LABELLER_VERSION
+from tests.command_line import typed
 from tests.report_samples import Sample, code, content, fhir, hl7, structured_report
+from tests.tiny import write_tiny_checkpoint
 
 GERMAN = "Kein Nachweis eines Pneumothorax. Beidseits freie Sinus. Herz nicht vergrößert. Kein Erguss."
 
@@ -135,6 +137,28 @@ def test_labelling_goes_on_after_it_was_killed(catalog: Catalog, monkeypatch: py
     with pytest.raises(KeyboardInterrupt):
         label_pending(catalog, killed)
     assert label_pending(catalog) == 3
+
+
+@pytest.mark.parametrize("command", [("archive", "label"), ("embed", "--workers", "0")])
+def test_a_command_labels_what_has_no_labels(
+    command: tuple[str, ...],
+    sqlite_catalog: Catalog,
+    sqlite_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    take_reports(sqlite_catalog, [report("There is a small pneumothorax.")])
+    with sqlite_catalog.write() as session:
+        session.execute(sa.delete(ReportFinding))
+        session.execute(sa.update(Report).values(labelled=None))
+    monkeypatch.setenv("ALTA_DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("ALTA_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("ALTA_MODEL_PATH", str(tmp_path / "encoders"))
+    write_tiny_checkpoint(tmp_path / "encoders")
+    code, shown, _ = typed(monkeypatch, capsys, *command)
+    assert code == 0, shown
+    assert stored(sqlite_catalog) == {"Pneumothorax": ("present", None)}
 
 
 def test_a_refused_report_is_not_read(catalog: Catalog) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -15,6 +16,7 @@ from index.access.audit import Event, list_entries, record_events, study_key, ve
 from index.catalog import ACCESS_LOCK, WRITER_LOCK
 from model.errors import ArchiveError
 from service.access.audit_writer import AuditWriter
+from tests.live_service import live
 from tests.service_samples import A1, A2, Film, form, serve, settings_for
 from tests.test_access import QUERY, TEXT, CardOf, folder, key, opened, problem, raising
 
@@ -245,3 +247,22 @@ def test_on_postgresql_a_long_ingest_does_not_hold_the_audit_up(postgres_url: st
                 f"SELECT pg_try_advisory_xact_lock({ACCESS_LOCK}), pg_try_advisory_xact_lock({WRITER_LOCK})"
             ).one() == (True, False)
     catalog.close()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "address"),
+    [
+        (("127.0.0.1",), "6.6.6.6, 10.0.0.9", "10.0.0.9"),
+        (("127.0.0.1", "10.0.0.0/8"), "172.16.0.1, 10.0.0.9", "172.16.0.1"),
+        (("127.0.0.1",), "no address", None),
+        (("10.0.0.1",), "6.6.6.6", "127.0.0.1"),
+        ((), "6.6.6.6", "127.0.0.1"),
+    ],
+)
+def test_only_a_trusted_proxy_says_where_a_request_comes_from(
+    folder: Path, key: CardOf, entries: Entries, trusted: tuple[str, ...], forwarded: str, address: str | None
+) -> None:
+    headers = key("search") | {"X-Forwarded-For": forwarded}
+    with live(settings_for(folder, trusted_proxies=trusted)) as url:
+        assert httpx.get(f"{url}/v1/studies/{A1}", headers=headers).status_code == 200
+    assert entries()[-1]["address"] == address

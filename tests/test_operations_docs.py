@@ -3,59 +3,30 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from service.cli import app
 from tests.conftest import WriteDicom
+from tests.documented import read_page
 from tests.test_cli import Alta, alta
 from tests.tiny import write_tiny_checkpoint
 
 __all__ = ["alta"]
 
-PAGE = (Path(__file__).parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE, flags=re.M | re.S)
-LINES = [line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
-IN_TEXT = re.findall(r"`(alta [^`]+)`", PAGE)
-COMMANDS = sorted({line for line in [*LINES, *IN_TEXT] if line.startswith("alta ")})
+PAGE = read_page("operations.md")
 
 
 def section(title: str) -> list[str]:
-    """The lines of a section's command block."""
-    block = re.search(rf"^## {title}\n.*?^```sh\n(.*?)^```", PAGE, flags=re.M | re.S)
-    assert block is not None
-    return [line.partition("#")[0].strip() for line in block.group(1).splitlines()]
+    return PAGE.section(title)
 
 
 def test_the_page_has_commands() -> None:
-    assert len(BLOCKS) >= 6 and len(COMMANDS) >= 25
+    assert len(PAGE.blocks) >= 6 and len(PAGE.commands) >= 25
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", PAGE.commands)
 def test_every_command_and_option_exists(line: str) -> None:
-    words = shlex.split(line)[1:]
-    command: Any = typer.main.get_command(app)
-    while words and hasattr(command, "commands"):
-        assert words[0] in command.commands, f"{line}: there is no {words[0]}"
-        command = command.commands[words.pop(0)]
-    assert not hasattr(command, "commands"), f"{line} names a group, not a command"
-    options = {name: parameter for parameter in command.params for name in parameter.opts if name.startswith("-")}
-    arguments = [parameter for parameter in command.params if not any(name.startswith("-") for name in parameter.opts)]
-    given = 0
-    while words:
-        word = words.pop(0)
-        if word.startswith("-"):
-            assert word in options, f"{line}: there is no {word}"
-            if not options[word].is_flag:
-                assert words, f"{line}: {word} needs a value"
-                words.pop(0)
-        else:
-            given += 1
-    assert given <= len(arguments) or any(argument.nargs == -1 for argument in arguments)
-    if line in LINES:  # to be typed as it stands
-        assert given >= sum(argument.required for argument in arguments)
+    PAGE.require_command(line)
 
 
 @pytest.fixture

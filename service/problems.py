@@ -263,9 +263,6 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "compressed-body": ProblemType(
         415, "The body is compressed", "Bodies are taken as they are, without a Content-Encoding."
     ),
-    "compressed-body": ProblemType(
-        415, "The body is compressed", "Bodies are taken as they are, without a Content-Encoding."
-    ),
     "not-found": ProblemType(404, "Not found", "There is nothing at this address. GET /openapi.json lists the calls."),
     "method-not-allowed": ProblemType(405, "Method not allowed", "The `Allow` header names the methods."),
     "unknown-host": ProblemType(

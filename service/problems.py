@@ -171,8 +171,8 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "path-not-allowed": ProblemType(
         403,
         "Nothing is taken in from that path",
-        "A job takes in what lies under one of ALTA_INGEST_ROOTS, links followed; without any, nothing. The path is"
-        " absolute and has to be there when the job is asked for.",
+        "A job takes in what lies under one of ALTA_INGEST_ROOTS, links followed; without any, nothing. As the `error`"
+        " of a job it may also mean that nothing is there.",
     ),
     "webhook-not-allowed": ProblemType(
         422,

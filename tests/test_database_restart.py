@@ -3,15 +3,20 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 
 from index import Catalog, Gallery, build_generation, embed_pending, ingest_folder, migrate, open_catalog
+from index.jobs.queue import enqueue, read_job
 from index.tables import Embedding, Instance, Study
 from model.encoder import StudyImages
 from model.errors import ArchiveError
+from service.jobs.workbench import Workbench
+from service.jobs.worker import Worker
+from service.settings import Settings
 from tests.conftest import WriteDicom, postgres_folder
 from tests.fakes import FakeEncoder
 from tests.restarting_postgres import Server
@@ -151,6 +156,19 @@ def test_an_embedding_batch_cut_off_while_written_is_made_again(
         embed_pending(restarting, FakeEncoder(), batch_size=2)
     assert caught.value.slug == "database-unavailable"
     embed_pending(restarting, FakeEncoder(), batch_size=2)
+    assert count(restarting, Embedding) == STUDIES
+
+
+@pytest.mark.parametrize("statement", ["UPDATE job", "INSERT INTO embedding ", "SELECT study"])
+def test_a_worker_goes_on_with_its_job_by_itself(
+    restarting: Catalog, server: Server, films: None, archive: Path, tmp_path: Path, statement: str
+) -> None:
+    ingest_folder(restarting, archive, workers=0)
+    asked = enqueue(restarting, "embed", {"batch_size": 2}, exclusive="embed", requested_by="test")
+    bench = Workbench(Settings(data_dir=tmp_path), restarting, encoder=FakeEncoder(), decoders=0)
+    in_the_middle_of(restarting, statement, server.restart)
+    Worker(bench, away=lambda _: 0.0).run(Event(), once=True)
+    assert read_job(restarting, asked.id).state == "succeeded"
     assert count(restarting, Embedding) == STUDIES
 
 

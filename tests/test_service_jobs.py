@@ -101,7 +101,9 @@ def refused(client: TestClient, **asked: object) -> tuple[int, str]:
     return response.status_code, response.json()["type"].removeprefix("/problems/")
 
 
-@pytest.mark.parametrize("path", ["/etc", "/", "/etc/passwd", "{archive}/../outside", "{archive}/absent", "archive"])
+@pytest.mark.parametrize(
+    "path", ["/etc", "/", "/etc/passwd", "{archive}/../outside", "{archive}2", "archive", "{archive}/\0"]
+)
 def test_nothing_outside_of_the_roots_is_asked_for(client: TestClient, archive: Path, path: str) -> None:
     given = path.format(archive=archive)
     assert refused(client, kind="ingest", path=given) == (403, "path-not-allowed")

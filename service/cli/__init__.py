@@ -16,6 +16,7 @@ from .audit import audit
 from .backup import backup as backup
 from .console import console
 from .data import data
+from .delete import delete as delete
 from .door_dicom import dicom as dicom
 from .door_dicomweb import dicomweb as dicomweb
 from .door_hl7 import hl7 as hl7

@@ -106,7 +106,7 @@ def _reindex(bench: Workbench, asked: ReindexJob, holding: Holding) -> Result:
 
 def _ingest(bench: Workbench, asked: IngestJob, holding: Holding) -> Result:
     roots = bench.settings.ingest_roots
-    # Once more, since the job may have waited for days: links and settings change.
+    # Where it leads to here and now: the service judged its name alone.
     path = path_within(roots, asked.path)
     reports = None if asked.reports is None else path_within(roots, asked.reports)
     store = ReceivedStore(bench.settings.received_dir, bench.settings.min_free_bytes)

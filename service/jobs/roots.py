@@ -1,5 +1,6 @@
 """Which files of the machine a job may take in: those under the folders that its administrator named, and no others."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,12 +11,22 @@ from index.reports.texts import ReportText
 
 from ..errors import RequestError
 
-__all__ = ["WithinRoots", "path_within"]
+__all__ = ["WithinRoots", "path_within", "require_named_within"]
+
+
+def require_named_within(roots: Sequence[Path], given: str) -> None:
+    """By its name alone: the service need not see the folders of the worker's machine, and tells nothing about its own.
+
+    Raises RequestError path-not-allowed.
+    """
+    named = os.path.normpath(given)
+    if "\0" in given or not os.path.isabs(named) or not any(Path(named).is_relative_to(root) for root in roots):
+        raise RequestError("Expected an absolute path under one of ALTA_INGEST_ROOTS.", "path-not-allowed")
 
 
 def path_within(roots: Sequence[Path], given: str) -> Path:
-    """The place that a path leads to, links followed. Raises RequestError path-not-allowed, whether nothing is there
-    or nothing may be taken from there: who asks learns nothing about the machine."""
+    """The place that a path leads to on this machine, links followed. Raises RequestError path-not-allowed, whether
+    nothing is there or nothing may be taken from there."""
     try:
         path = Path(given).resolve(strict=True)
         if Path(given).is_absolute() and _is_within(path, roots):

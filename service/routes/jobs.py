@@ -13,7 +13,7 @@ from ..access import requires
 from ..deps import Receiving, ResourcesDep
 from ..jobs.kinds import KINDS
 from ..jobs.requests import IngestJob, JobRequest
-from ..jobs.roots import path_within
+from ..jobs.roots import require_named_within
 from ..jobs.webhooks import require_allowed
 from ..openapi import problem_responses
 from ..resources import Resources
@@ -50,7 +50,7 @@ def ask_for_job(
         require_allowed(asked.webhook, settings.webhook_origins)
     if isinstance(asked, IngestJob):
         for path in filter(None, (asked.path, asked.reports)):
-            path_within(settings.ingest_roots, path)
+            require_named_within(settings.ingest_roots, path)
     job = enqueue(
         resources.catalog,
         asked.kind,

@@ -79,7 +79,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         app.state.readiness = Readiness(app.state.resources)
         watch = ArchiveWatch(catalog, gallery, lambda: encoders.configured.encoder.fingerprint)
         observer.metrics.registry.register(watch)
-        app.state.access = access = Access(settings, catalog)
+        app.state.access = access = Access(settings)
         try:
             yield
         finally:

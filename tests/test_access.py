@@ -1,6 +1,7 @@
 """Who may ask: keys, scopes, limits, and an entry in the audit for every answer, on the running app."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from index import Catalog, open_catalog
 from index.access.keys import SCOPES, create_key, list_keys, revoke_key
 from index.access.usage import usage_on
 from index.tables.base import now
-from model.errors import InputError
+from model.errors import ArchiveError, InputError
 from service.access import authentication, require_safe_exposure
 from service.access.audit import NOT_AUDITED
 from service.access.gate import is_public
@@ -304,3 +305,22 @@ def test_other_addresses_are_served_only_where_somebody_can_authenticate(
     require_safe_exposure(settings, sqlite_catalog)
     with pytest.raises(InputError, match="loopback only"):
         require_safe_exposure(settings_for(tmp_path, host=host, authentication="off"), sqlite_catalog)
+
+
+def test_without_the_database_nobody_is_let_in_and_the_answer_says_why(
+    folder: Path, key: CardOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = key("search")
+    gone = ArchiveError("The database of postgresql://alta@database cannot be used.", "database-unavailable")
+    with serve(settings_for(folder)) as client:
+        monkeypatch.setattr(authentication, "find_key", raising(gone))
+        answer = client.get("/v1/model", headers=mine)
+        assert problem(answer) == (503, "archive-error") and "postgresql" not in answer.text
+        assert client.get("/livez").status_code == 200
+
+
+def test_many_at_once_are_counted_each(folder: Path, key: CardOf) -> None:
+    mine = key("search", requests_per_day=20, requests_per_minute=0)
+    with serve(settings_for(folder)) as client, ThreadPoolExecutor(8) as callers:
+        codes = list(callers.map(lambda _: client.get("/v1/model", headers=mine).status_code, range(30)))
+    assert (codes.count(200), codes.count(429)) == (20, 10)

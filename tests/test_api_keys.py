@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from index.access.keys import (
     revoke_key,
     secret_matches,
 )
+from index.access.usage import add_usage, usage_on
+from index.catalog import ACCESS_LOCK
 from index.tables.base import now
 from model.errors import ArchiveError, InputError
 from tests.command_line import typed
@@ -99,3 +101,13 @@ def test_the_command_line_refuses_what_is_no_duration_or_scope(
     for arguments in (("--scope", "search", "--expires", "soon"), ("--scope", "everything")):
         code, _, err = typed(monkeypatch, capsys, "keys", "create", "x", *arguments)
         assert code == 1 and "Expected" in err
+
+
+def test_usage_adds_up_by_caller_and_day(catalog: Catalog) -> None:
+    today, before = date(2026, 1, 2), date(2026, 1, 1)
+    with catalog.write(ACCESS_LOCK) as session:
+        assert add_usage(session, {("a", today): 2, ("b", today): 1, ("a", before): 5})["a", today] == 2
+    with catalog.write(ACCESS_LOCK) as session:
+        assert add_usage(session, {("a", today): 3}) == {("a", today): 5}
+    assert usage_on(catalog, today) == {"a": 5, "b": 1}
+    assert usage_on(catalog, before, ["a", "c"]) == {"a": 5}

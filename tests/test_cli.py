@@ -166,9 +166,17 @@ def test_a_source_that_is_absent_is_one_line(alta: Alta, tmp_path: Path) -> None
     assert "absent" in one_line_of_error(alta("ingest", tmp_path / "absent"))
 
 
-def test_serving_without_protection_is_refused_in_one_line(alta: Alta, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_other_addresses_nothing_is_served_until_somebody_can_authenticate(
+    alta: Alta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ALTA_MODEL_PATH")
     monkeypatch.setenv("ALTA_HOST", "0.0.0.0")
-    assert "Refusing to serve reports without authentication" in one_line_of_error(alta("serve"))
+    monkeypatch.setattr("service.serving.Server.run_until_told", lambda server: None)
+    assert "alta keys create" in one_line_of_error(alta("serve"))
+    assert alta("keys", "create", "viewer", "--scope", "search")[0] == 0
+    assert alta("serve")[0] == 0
+    monkeypatch.setenv("ALTA_AUTHENTICATION", "off")
+    assert "loopback only" in one_line_of_error(alta("serve"))
 
 
 def test_an_unknown_option_is_a_usage_error(alta: Alta) -> None:

@@ -13,13 +13,16 @@ from ..tables import Usage
 __all__ = ["add_usage", "usage_on"]
 
 
-def add_usage(session: Session, counts: Mapping[tuple[str, date], int]) -> None:
-    """Add requests of a caller on a day to what is written already. Ordered, so that two replicas do not block."""
+def add_usage(session: Session, counts: Mapping[tuple[str, date], int]) -> dict[tuple[str, date], int]:
+    """Add requests of callers on days to what is written already, and return the sums."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    sums: dict[tuple[str, date], int] = {}
     for (caller, day), count in sorted(counts.items()):
         statement = insert(Usage).values(caller=caller, day=day, requests=count)
         more = {"requests": Usage.requests + statement.excluded.requests}
-        session.execute(statement.on_conflict_do_update(index_elements=["caller", "day"], set_=more))
+        statement = statement.on_conflict_do_update(index_elements=["caller", "day"], set_=more)
+        sums[caller, day] = session.scalars(statement.returning(Usage.requests)).one()
+    return sums
 
 
 def usage_on(catalog: Catalog, day: date, callers: Iterable[str] | None = None) -> dict[str, int]:

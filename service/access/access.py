@@ -5,7 +5,7 @@ from typing import Final
 import anyio
 from starlette.types import Scope
 
-from index import Catalog
+from index import open_catalog
 
 from ..settings import Settings
 from .audit_writer import AuditWriter
@@ -22,9 +22,9 @@ THREADS: Final = 4
 class Access:
     """Made when the app starts, closed when it ends."""
 
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
-        self.catalog = catalog
-        # Apart from the requests' own threads: who is let in is told when all of those are at work, too.
+    def __init__(self, settings: Settings) -> None:
+        # With connections of its own, as with threads: requests that wait for theirs must not keep the audit waiting.
+        self.catalog = catalog = open_catalog(settings.catalog_url)
         threads = anyio.CapacityLimiter(THREADS)
         self.authenticator = Authenticator(settings, catalog, threads)
         self.rates = Rates(settings.requests_per_minute)
@@ -48,3 +48,4 @@ class Access:
         """What was counted and what waits for the audit is written first."""
         self.quotas.close()
         self.audit.close()
+        self.catalog.close()

@@ -57,7 +57,7 @@ class Quotas:
             with self._lock:
                 self._written.setdefault(place, found.get(caller.name, 0))
         with self._lock:
-            if quota and self._written[place] + self._pending[place] >= quota:
+            if quota and self._written.get(place, 0) + self._pending[place] >= quota:
                 midnight = datetime.combine(place[1] + timedelta(days=1), datetime.min.time(), UTC)
                 headers = {"Retry-After": str(int((midnight - time).total_seconds()) + 1)}
                 message = f"Expected at most {quota} requests a day, found more. The next day begins at 00:00 UTC."
@@ -67,28 +67,19 @@ class Quotas:
                 self._used_keys[caller.key] = place[1]
 
     def write(self) -> None:
-        """Add what was counted to the database. Raises ArchiveError, and counts it again."""
+        """Add what was counted to the database. Raises ArchiveError; what was not written stays counted."""
         with self._lock:
-            pending, self._pending = +self._pending, Counter()
-            used, self._used_keys = self._used_keys, {}
+            pending, used = Counter(self._pending), dict(self._used_keys)
         if not pending:
             return
-        try:
-            with self._catalog.write(ACCESS_LOCK) as session:
-                add_usage(session, pending)
-                note_use(session, used)
-            written: dict[tuple[str, date], int] = {}
-            for day in {day for _, day in pending}:
-                names = [name for name, counted_on in pending if counted_on == day]
-                written |= {(name, day): count for name, count in usage_on(self._catalog, day, names).items()}
-        except BaseException:
-            with self._lock:
-                self._pending.update(pending)
-                self._used_keys = used | self._used_keys
-            raise
+        with self._catalog.write(ACCESS_LOCK) as session:
+            written = add_usage(session, pending)
+            note_use(session, used)
+        today = max(day for _, day in pending)
         with self._lock:
-            today = max(day for _, day in pending)
+            self._pending = self._pending - pending  # without those that came to nothing
             self._written = {place: n for place, n in self._written.items() if place[1] >= today} | written
+            self._used_keys = {key: day for key, day in self._used_keys.items() if used.get(key) != day}
 
     def close(self) -> None:
         self._ending.set()

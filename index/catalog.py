@@ -195,6 +195,9 @@ def _unbroken(catalog: Catalog) -> Iterator[None]:
             " What was committed is kept: once it answers, do the same again."
         )
         raise ArchiveError(message, "database-unavailable") from error
+    except sa.exc.TimeoutError as error:
+        message = f"Every connection to the database {catalog.url} is in use, and none came free. Do the same again."
+        raise ArchiveError(message, "database-unavailable") from error
 
 
 @contextmanager

@@ -103,3 +103,13 @@ def test_an_error_of_the_database_does_not_repeat_what_was_to_be_written(catalog
     with catalog.session() as session, pytest.raises(sa.exc.DBAPIError) as raised:
         session.execute(sa.insert(Report), [report])
     assert "Opacity" not in str(raised.value)
+
+
+def test_waiting_in_vain_for_a_connection_is_an_error_of_the_archive(catalog: Catalog, url: str) -> None:
+    """And not a defect: the same can be done again."""
+    few = Catalog(url)
+    few.engine = sa.create_engine(catalog.engine.url, pool_size=1, max_overflow=0, pool_timeout=0)
+    with few.engine.connect(), pytest.raises(ArchiveError) as caught, few.session() as session:
+        session.execute(sa.select(1))
+    few.close()
+    assert caught.value.slug == "database-unavailable" and "in use" in caught.value.message

@@ -49,11 +49,11 @@ def all_pages(snapshot: Snapshot, search: Search, top_k: int) -> list[int]:
         found += ids(page)
         if not page.more:
             return found
-        after = place_of(page)
+        after = place_of(page, len(found))
 
 
-def place_of(page: Page) -> Place:
-    return Place(page.hits[-1].score, page.hits[-1].study_id)
+def place_of(page: Page, shown: int = 8) -> Place:
+    return Place(page.hits[-1].score, page.hits[-1].study_id, shown)
 
 
 def later(search: Search, seen: Seen) -> Search:
@@ -156,7 +156,7 @@ def all_after(snapshot: Snapshot, search: Search, after: Place, top_k: int = 8) 
         found += ids(page)
         if not page.more:
             return found
-        after = place_of(page)
+        after = place_of(page, len(found))
 
 
 @pytest.mark.parametrize("which", [7, 8, 20], ids=["the last hit", "the next hit", "a later one"])

@@ -3,7 +3,6 @@
 The groups are made from the first candidate on for every page, so that none of them appears twice.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from ..records import StudyRecord, read_records
-from ..tables import Embedding, EmbeddingRemoval, Study
+from ..tables import KINDS, Embedding, EmbeddingRemoval, Study
 from .candidates import Candidates
 from .delta import Seen
 from .filters import NO_FILTERS, Filters
@@ -22,13 +21,15 @@ from .ranking import Scored, rank_candidates
 __all__ = ["DEEPEST", "Page", "Place", "Search", "SearchHit", "find_page", "unchanged_since"]
 
 DEEPEST: Final = 2_000  # candidates that are looked at, over all pages
+MARGIN: Final = 5  # candidates beyond those asked for, of which some may say the same
+GROWTH: Final = 4
 SHOWN_MEMBERS: Final = 5
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched for. vector: float32 (D,), length 1. seen: how far the
-    database was read when the first page was found, for those after it."""
+    """What is searched for. vector: float32 (D,), length 1. seen: how far the database was read when the first page was
+    found, for those after it."""
 
     vector: np.ndarray
     ranking: Ranking
@@ -39,10 +40,11 @@ class Search:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a page ended: the last hit's score and study row."""
+    """Where a page ended: the last hit's score and study row. shown: hits up to there."""
 
     score: float
     study_id: int
+    shown: int
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,9 @@ class SearchHit:
 
 @dataclass(frozen=True)
 class Page:
-    """first_rank: of the first hit, from 1. more: whether another page follows. cut: candidates were left that are not
-    looked at, ``DEEPEST`` being reached."""
+    """more: whether another page follows. cut: there are candidates beyond ``DEEPEST``, which are not looked at."""
 
     hits: list[SearchHit]
-    first_rank: int
     more: bool
     cut: bool
 
@@ -83,31 +83,36 @@ def find_page(
 ) -> Page:
     """The ``top_k`` hits after a place, or the first ones."""
     records: dict[int, StudyRecord] = {}
-    count = 2 * top_k + 1
+    keys: dict[int, frozenset[str]] = {}
+    wanted = top_k + (after.shown if after else 0)
+    count = min(wanted + max(MARGIN, wanted // 2), DEEPEST)
     while True:
         ranked = rank_candidates(candidates, search.ranking, search.vector, count)
-        new = [study_id for study_id in ranked.ids.tolist() if study_id not in records]
-        records |= read_records(connection, new)
-        groups = list(_groups(ranked, records, search.group_reports))
+        new = read_records(connection, [study_id for study_id in ranked.ids.tolist() if study_id not in records])
+        records |= new
+        if search.group_reports:
+            keys |= {study_id: report_key(record.report) for study_id, record in new.items() if record.report}
+        groups = _groups(ranked, records, keys)
         following = [place for place, group in enumerate(groups) if _is_after(ranked, group.place, after)]
         ended = len(ranked) < count
         if len(following) > top_k or ended or count >= DEEPEST:
             break
-        count = min(4 * count, DEEPEST)
+        count = min(GROWTH * count, DEEPEST)
     shown = following[:top_k]
     return Page(
         [_hit(ranked, groups[place]) for place in shown],
-        first_rank=shown[0] + 1 if shown else len(groups) + 1,
         more=len(following) > top_k,
         cut=not ended and len(following) <= top_k,
     )
 
 
 def unchanged_since(seen: Seen, fingerprint: str) -> list[sa.ColumnElement[bool]]:
-    """Studies that were not embedded, nor lost an embedding, after that: what is new is on no later page, and
-    what was on an earlier one does not come back with another score."""
+    """Studies that were not embedded, nor lost an embedding, after that: what is new is on no later page, and what was
+    on an earlier one does not come back with another score."""
     embedded = sa.select(Embedding.study_id).where(
-        Embedding.model_fingerprint == fingerprint, Embedding.id > seen.embedding_id
+        Embedding.model_fingerprint == fingerprint,
+        Embedding.kind.in_(KINDS),  # for the index
+        Embedding.id > seen.embedding_id,
     )
     removed = sa.select(EmbeddingRemoval.study_id).where(
         EmbeddingRemoval.model_fingerprint == fingerprint, EmbeddingRemoval.id > seen.removal_id
@@ -115,23 +120,21 @@ def unchanged_since(seen: Seen, fingerprint: str) -> list[sa.ColumnElement[bool]
     return [Study.id.not_in(embedded), Study.id.not_in(removed)]
 
 
-def _groups(ranked: Scored, records: dict[int, StudyRecord], by_report: bool) -> Iterator[_Group]:
-    """Best first. A study without a report is a group of its own."""
+def _groups(ranked: Scored, records: dict[int, StudyRecord], keys: dict[int, frozenset[str]]) -> list[_Group]:
+    """Best first. A study without a key is a group of its own; one without a record was deleted since."""
+    groups: list[_Group] = []
     first: dict[frozenset[str], _Group] = {}
-    groups = []
     for place, study_id in enumerate(ranked.ids.tolist()):
-        record = records.get(study_id)
-        if record is None:  # deleted since
+        record, key = records.get(study_id), keys.get(study_id)
+        if record is None:
             continue
-        key = report_key(record.report) if by_report and record.report else frozenset()
         if key and key in first:
             first[key].others.append(record.study_instance_uid)
             continue
-        group = _Group(place, record)
-        groups.append(group)
+        groups.append(_Group(place, record))
         if key:
-            first[key] = group
-    return iter(groups)
+            first[key] = groups[-1]
+    return groups
 
 
 def _is_after(ranked: Scored, place: int, after: Place | None) -> bool:

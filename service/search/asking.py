@@ -59,7 +59,7 @@ def ask(
         text_weight=_text_weight(options) if study is not None and options.text is not None else None,
         without_weight=without_weight if options.without else None,
     )
-    reply = _answer(resources, moment.inference, snapshot, question, None, 0)
+    reply = _answer(resources, moment.inference, snapshot, question)
     if study is not None:
         unlike = [] if question.composed else archive_warnings(snapshot, study, vector)
         warnings = [*study.warnings, *unlike, *warnings]
@@ -72,13 +72,13 @@ def next_page(resources: Resources, moment: Moment, cursor: str) -> SearchReply:
     """The page after one. Raises RequestError: bad-cursor, cursor-outdated; what ``ask`` raises of the archive."""
     bookmark = open_cursor(cursor, resources.catalog)
     question = bookmark.question
+    if moment.searched().seen.embedding_id < question.seen.embedding_id:  # another replica had read further
+        resources.gallery.refresh(now=True)
+        moment = resources.moment()
     snapshot = moment.searched()
     if snapshot.info.model_fingerprint != question.fingerprint:
         raise RequestError("The index was built with other encoders meanwhile. Search again.", "cursor-outdated")
-    if snapshot.seen.embedding_id < question.seen.embedding_id:  # another replica had read further
-        resources.gallery.refresh(now=True)
-        snapshot = resources.gallery.snapshot or snapshot
-    return _answer(resources, moment.inference, snapshot, question, bookmark.place, bookmark.shown)
+    return _answer(resources, moment.inference, snapshot, question, bookmark.place)
 
 
 def _answer(
@@ -86,10 +86,10 @@ def _answer(
     inference: Inference,
     snapshot: Snapshot,
     question: Question,
-    after: Place | None,
-    shown: int,
+    after: Place | None = None,
 ) -> SearchReply:
     """A page of hits as the reply has it: the one place where hits become an answer."""
+    shown = after.shown if after else 0
     top_k = min(question.top_k, MAX_SHOWN - shown)
     search = Search(
         question.vector, question.ranking, question.filters, question.group_reports, question.seen if after else None
@@ -114,7 +114,7 @@ def _answer(
         own_patient_excluded=question.own_patient_excluded,
         hits=hits,
         findings_summary=add_labels(resources.catalog, page.hits, hits),
-        next_cursor=seal_cursor(question, Place(last.score, last.study_id), shown, resources.catalog) if last else None,
+        next_cursor=seal_cursor(question, Place(last.score, last.study_id, shown), resources.catalog) if last else None,
         warnings=[*_warnings(snapshot, question, page, top_k, shown), *missing],
     )
 

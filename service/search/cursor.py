@@ -31,19 +31,16 @@ FORMAT: Final = b"alta search cursor 1"  # authenticated with it: one of another
 
 @dataclass(frozen=True)
 class Bookmark:
-    """shown: hits on the pages so far."""
-
     question: Question
     place: Place
-    shown: int
     expires_at: datetime
 
 
 _BOOKMARK: Final = TypeAdapter(Bookmark)
 
 
-def seal_cursor(question: Question, place: Place, shown: int, catalog: Catalog) -> str:
-    bookmark = Bookmark(question, place, shown, datetime.now(UTC) + LIFETIME)
+def seal_cursor(question: Question, place: Place, catalog: Catalog) -> str:
+    bookmark = Bookmark(question, place, datetime.now(UTC) + LIFETIME)
     nonce = secrets.token_bytes(NONCE)
     content = zlib.compress(_BOOKMARK.dump_json(bookmark))
     return base64.urlsafe_b64encode(nonce + AESGCM(catalog.secret(SECRET)).encrypt(nonce, content, FORMAT)).decode()

@@ -18,7 +18,7 @@ from tests.fakes import FakeEncoder
 
 __all__ = ["live", "process", "until"]
 
-PATIENCE = 60.0  # seconds, on a busy host
+PATIENCE = 180.0  # seconds, on a busy host
 
 
 def until(holds: Callable[[], object], what: str) -> None:

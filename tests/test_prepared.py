@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import sqlalchemy as sa
 
 from index import Catalog, DecoderPool, embed_pending, ingest_folder, pending_counts
 from index.embedding.job import AHEAD
-from index.embedding.prepared import prepare_file
+from index.embedding.prepared import ComingStudy, prepare_file
 from index.embedding.removal import remove_embeddings
 from model.encoder import StudyImages
+from model.errors import ImageError
 from model.image import ImageTransform
 from tests.conftest import WriteDicom
 from tests.crashing import prepare_broken
@@ -47,6 +49,16 @@ def test_a_file_that_kills_its_decoder_or_hangs_in_it_costs_only_its_study(
     monkeypatch.setattr("index.embedding.prepared._prepare_behind", prepare_file)
     assert embed_pending(sqlite_catalog, encoder, workers=1).images == 2
     assert failures(sqlite_catalog) == []
+
+
+def test_the_log_names_no_file(caplog: pytest.LogCaptureFixture) -> None:
+    broken: Future[np.ndarray] = Future()
+    broken.set_exception(ValueError("/archive/Secret^Patient.dcm"))
+    result = ComingStudy({"current_frontal": broken}).result()
+    assert isinstance(result, ImageError)
+    assert result.slug == "unreadable"
+    assert "ValueError" in caplog.text
+    assert "Secret" not in caplog.text
 
 
 def test_where_no_process_can_be_started_images_are_read_here(

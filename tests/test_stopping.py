@@ -43,7 +43,7 @@ def test_a_request_under_way_is_answered_and_no_other_is_taken(archive_folder: P
 
 
 def test_while_it_drains_it_says_so_and_answers(archive_folder: Path, tmp_path: Path) -> None:
-    with process("tests.serve_slowly", tmp_path, environment=environment(archive_folder, drain_s=PATIENCE)) as (
+    with process("tests.serve_slowly", tmp_path, environment=environment(archive_folder, drain_s=3600)) as (
         service,
         url,
     ):

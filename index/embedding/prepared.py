@@ -6,6 +6,7 @@ A file that crashes its decoder, or keeps it busy without end, costs the studies
 import hashlib
 import logging
 import os
+import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -68,7 +69,9 @@ class ComingStudy:
         except InputError as error:
             return error
         except Exception as error:  # one file must not end the run, whatever it does to a decoder
-            logger.warning("an image cannot be read", exc_info=error)
+            # Its message may quote the file or its path, which may name a patient; the failure's row keeps it.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            logger.warning("an image cannot be read: %s\n%s", type(error).__qualname__, frames)
             return ImageError(f"{type(error).__name__}: {error}", "unreadable")
 
 

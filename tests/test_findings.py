@@ -190,6 +190,7 @@ def test_no_finding_is_a_report_without_anything_abnormal() -> None:
     assert normal("Normal chest radiograph.") == PRESENT
     assert normal("No effusion. A pacemaker is in place.") == PRESENT
     assert normal("No acute disease. Severe emphysema.") == ABSENT
+    assert normal("The lungs are clear. Pericardial effusion.") == ABSENT
     assert normal("Small effusion.") == ABSENT
     assert normal("Possible pneumonia.") == ABSENT
     assert normal("Dictated by telephone.") is None

@@ -129,9 +129,9 @@ def _is_heading(finding: str, clause: str, start: int, end: int) -> bool:
 
 
 def _terms(clause: str) -> Iterator[tuple[str, int, int, bool]]:
-    """(finding, start, end, whether only a sign of it) of every term; overlapping terms of one finding once."""
-    clause = NOT_MEANT.sub(lambda found: " " * len(found.group()), clause)
+    """(finding, start, end, whether only a sign of it) of every term."""
+    meant = NOT_MEANT.sub(lambda found: " " * len(found.group()), clause)
     for table, sign in ((TERMS, False), (SIGNS, True)):
         for finding, pattern in table.items():
-            for found in pattern.finditer(clause):
+            for found in pattern.finditer(clause if finding == OTHER else meant):
                 yield finding, found.start(), found.end(), sign

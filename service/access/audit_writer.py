@@ -43,10 +43,10 @@ class AuditWriter:
         try:
             await asyncio.wait_for(asyncio.wrap_future(future), WAIT_SECONDS)
         except (ArchiveError, sa.exc.SQLAlchemyError, TimeoutError) as error:
-            log.error("the audit cannot be written (%s)", type(error).__name__)
-            raise ArchiveError(
-                "What was done could not be written to the audit, and nothing is answered without.", "audit-unavailable"
-            ) from error
+            cause = error.slug if isinstance(error, ArchiveError) else type(error).__name__
+            log.error("the audit cannot be written (%s)", cause)
+            message = f"What was done could not be written to the audit, and nothing is answered without: {cause}."
+            raise ArchiveError(message, "audit-unavailable") from error
 
     def close(self) -> None:
         """What waits is written first."""

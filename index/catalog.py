@@ -21,7 +21,7 @@ from model.errors import ArchiveError
 
 from .tables import Secret
 
-__all__ = ["ACCESS_LOCK", "PATIENT_SECRET", "Catalog", "migrate", "open_catalog", "pseudonym"]
+__all__ = ["ACCESS_LOCK", "JOBS_LOCK", "PATIENT_SECRET", "Catalog", "migrate", "open_catalog", "pseudonym"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ PATIENT_SECRET = "patient-key"
 WRITER_LOCK = 0x414C5441
 BUILDER_LOCK = WRITER_LOCK + 1  # and the one that lets one builder of generations in
 ACCESS_LOCK = WRITER_LOCK + 2  # of keys, usage and audit: a long ingest holds no answer up
+JOBS_LOCK = WRITER_LOCK + 3  # of jobs and webhooks: nor any heartbeat
 
 
 class Catalog:

@@ -19,6 +19,7 @@ from index.tables import Base, DeletedStudy, Instance, Patient, Report, Study
 from model.errors import UnknownStudy
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
+from tests.report_samples import Sample, sr
 from tests.test_received import sent
 
 EARLIER, LATER, OTHER, SENT = "1.2.3.1", "1.2.3.2", "1.2.3.3", "1.2.4.1"
@@ -172,6 +173,16 @@ def test_duplicates_and_older_versions_go_with_it(world: World, write_dicom: Wri
     world.delete(SENT)
     assert sorted(world.refused()) == [(f"{EARLIER}.dcm", "deleted"), ("copy.dcm", "deleted")]
     assert list(world.store.folder.rglob("*.dcm")) == []
+
+
+def test_a_structured_report_of_the_archives_own_goes_with_its_study(world: World) -> None:
+    before = set(world.store.folder.rglob("*.dcm"))
+    world.store.keep(sr(Sample(study="1.2.7.1", patient="P7")))
+    world.store.keep(sent(study="1.2.7.1", seed=70, PatientID="P7"))
+    ingest_received(world.catalog, world.store, workers=0)
+    done = world.delete("1.2.7.1")
+    assert (done.reports, done.own_copies) == (1, 2)
+    assert set(world.store.folder.rglob("*.dcm")) == before
 
 
 def test_a_report_that_two_studies_could_have_had_is_the_others_now(world: World, write_dicom: WriteDicom) -> None:

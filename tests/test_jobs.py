@@ -8,11 +8,11 @@ from threading import Event
 import pytest
 import sqlalchemy as sa
 
-from index import Catalog, open_catalog
+from index import Catalog, migrate, open_catalog
 from index.jobs import lease as leases
 from index.jobs.holding import hold
 from index.jobs.lease import LEASE_S, MAX_LOST, Lease, beat, claim, finish, give_back
-from index.jobs.queue import MAX_QUEUED, cancel, enqueue, list_jobs, read_job
+from index.jobs.queue import KEPT, MAX_QUEUED, cancel, enqueue, list_jobs, read_job
 from index.jobs.records import JobRecord
 from index.tables import Job, WebhookDelivery
 from model.errors import ArchiveError
@@ -217,6 +217,31 @@ def test_the_queue_is_bounded(sqlite_catalog: Catalog, monkeypatch: pytest.Monke
     with pytest.raises(ArchiveError) as caught:
         ask(sqlite_catalog)
     assert caught.value.slug == "too-many-jobs"
+
+
+def test_the_record_of_a_job_stays_for_a_while_and_then_goes(catalog: Catalog) -> None:
+    old, waiting = ask(catalog, "embed", webhook="https://pacs.example/told"), ask(catalog, "verify")
+    finish(catalog, take(catalog), "succeeded")
+    ask(catalog)
+    assert read_job(catalog, old.id).state == "succeeded"
+    with catalog.write() as session:
+        for job in session.scalars(sa.select(Job)):
+            job.created_at -= KEPT * 2
+            job.finished_at = job.finished_at and job.finished_at - KEPT * 2
+    ask(catalog)
+    with pytest.raises(ArchiveError):
+        read_job(catalog, old.id)
+    assert read_job(catalog, waiting.id).state == "queued" and deliveries(catalog) == []
+
+
+def test_no_heartbeat_waits_for_a_writer(postgres_url: str) -> None:
+    """On PostgreSQL: a long transaction must not cost a worker its lease. On SQLite there is one lock for all."""
+    migrate(postgres_url)
+    catalog = open_catalog(postgres_url)
+    with catalog.write():
+        ask(catalog)
+        assert beat(catalog, take(catalog)).held
+    catalog.close()
 
 
 # Holding

@@ -153,6 +153,7 @@ def test_what_is_no_job_is_refused(client: TestClient, asked: dict[str, object])
 def test_unknown_jobs_and_too_many_are_said_to_be(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for response in (client.get("/v1/jobs/none"), client.delete("/v1/jobs/none")):
         assert (response.status_code, response.json()["type"]) == (404, "/problems/unknown-job")
+    assert client.get("/v1/jobs/%00").status_code == 422
     monkeypatch.setattr("index.jobs.queue.MAX_QUEUED", 0)
     response = client.post("/v1/jobs", json={"kind": "embed"})
     assert (response.status_code, response.json()["type"]) == (429, "/problems/too-many-jobs")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from index import Catalog, embed_pending, ingest_folder, live_generation
+from index import Catalog, embed_pending, ingest_folder, live_generation, reindex_under_way
 from index.jobs.holding import Holding, hold
 from index.jobs.lease import LEASE_S, claim, finish, give_back
 from index.jobs.queue import cancel, enqueue, read_job
@@ -239,11 +239,15 @@ def test_a_worker_that_has_to_end_gives_its_job_back(
         assert holdings[-1].stop.wait(30)
 
     worker(filled, settings, TellingEncoder(ending)).run(told)
-    job = read_job(filled, job_id)
-    assert (job.state, job.lost) == ("queued", 0) and count(filled, Embedding) == 2
+    job, first = read_job(filled, job_id), count(filled, Embedding)
+    assert (job.state, job.lost) == ("queued", 0) and first in (1, 2)  # a batch begins anywhere
     worker(filled, settings).run(Event(), once=True)
     job = read_job(filled, job_id)
-    assert (job.state, job.attempts) == ("succeeded", 2) and job.result is not None and job.result["images"] == 3
+    assert (
+        (job.state, job.attempts) == ("succeeded", 2)
+        and job.result is not None
+        and job.result["images"] == STUDIES - first
+    )
     assert count(filled, Embedding) == STUDIES
 
 
@@ -266,6 +270,24 @@ def test_a_build_that_is_stopped_leaves_what_was_live(
     live = live_generation(filled)
     assert read_job(filled, job_id).state == "cancelled" and live is not None and before is not None
     assert live.id == before["generation"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "told to end"])
+def test_a_reindex_that_is_called_off_is_under_way_no_more(
+    filled: Catalog, settings: Settings, holdings: list[Holding], how: str
+) -> None:
+    job_id, told = ask(filled, "reindex", batch_size=1), Event()
+
+    def stopped() -> None:
+        if how == "cancelled":
+            cancel(filled, job_id)
+        else:
+            told.set()
+        assert holdings[-1].stop.wait(30)
+
+    worker(filled, settings, TellingEncoder(stopped), beat_s=0.01).run(told, once=True)
+    assert (reindex_under_way(filled) is None) == (how == "cancelled")
+    assert read_job(filled, job_id).state == ("cancelled" if how == "cancelled" else "queued")
 
 
 def test_a_worker_that_lost_its_job_stops_and_writes_no_end(

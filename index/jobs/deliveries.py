@@ -8,7 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ..catalog import Catalog
+from ..catalog import JOBS_LOCK, Catalog
 from ..tables import WebhookDelivery
 from .ending import clock
 
@@ -44,7 +44,7 @@ def take_due(catalog: Catalog) -> Delivery | None:
     with catalog.session() as session:
         if session.scalar(_due(session)) is None:
             return None
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         row = session.scalar(_due(session))
         if row is None:
             return None
@@ -55,7 +55,7 @@ def take_due(catalog: Catalog) -> Delivery | None:
 
 def delivered(catalog: Catalog, delivery: Delivery) -> None:
     """Its receiver has it."""
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         row = session.get_one(WebhookDelivery, delivery.id)
         row.delivered_at, row.last_error = clock(session), None
 
@@ -64,7 +64,7 @@ def later(catalog: Catalog, delivery: Delivery, error: str) -> None:
     """Its receiver does not have it: again after 5 s, 10 s and so on to an hour, half as long to half as long again, so
     that messages which failed together do not come again together."""
     wait = min(LONGEST_S, FIRST_S * 2 ** min(delivery.attempts - 1, 20)) * random.uniform(0.5, 1.5)
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         row = session.get_one(WebhookDelivery, delivery.id)
         moment = clock(session)
         row.last_error = error[:64]
@@ -75,7 +75,7 @@ def later(catalog: Catalog, delivery: Delivery, error: str) -> None:
 
 def give_up(catalog: Catalog, delivery: Delivery, error: str) -> None:
     """It must not be sent, or its receiver wants no more."""
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         row = session.get_one(WebhookDelivery, delivery.id)
         row.given_up_at, row.last_error = clock(session), error[:64]
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ..catalog import Catalog
+from ..catalog import JOBS_LOCK, Catalog
 from ..tables import Job
 from ..tables.jobs import CANCELLED, FAILED, QUEUED, RUNNING
 from .ending import clock, end
@@ -35,7 +35,7 @@ __all__ = [
     "is_claimable",
 ]
 
-LEASE_S: Final = 120.0  # of silence, after which a job is another's; writers may wait a minute for each other
+LEASE_S: Final = 120.0  # of silence, after which a job is another's; on SQLite writers may wait a minute for each other
 BEAT_S: Final = 5.0
 MAX_LOST: Final = 3  # a job that takes its worker with it every time is no job to go on with
 WORKER_LOST: Final = "worker-lost"
@@ -66,7 +66,7 @@ def claim(catalog: Catalog, worker: str, kinds: Collection[str]) -> Lease | None
     """
     if not is_claimable(catalog, kinds):
         return None
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         for job in session.scalars(_silent(session)).all():
             _put_back(session, job, WORKER_LOST, f"Its worker {job.worker} was not heard of for {LEASE_S:.0f} s.")
         session.flush()
@@ -89,7 +89,7 @@ def is_claimable(catalog: Catalog, kinds: Collection[str]) -> bool:
 
 def beat(catalog: Catalog, lease: Lease, done: int = 0, total: int | None = None) -> Beat:
     """Say that the worker lives and how far it is."""
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         job = _held(session, lease)
         if job is None:
             return Beat(held=False, cancel=False)
@@ -109,7 +109,7 @@ def finish(
     progress: tuple[int, int | None] | None = None,
 ) -> bool:
     """Write how a job ended; False where it is the worker's no more, and nothing was written."""
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         job = _held(session, lease)
         if job is None:
             return False
@@ -125,7 +125,7 @@ def give_back(catalog: Catalog, lease: Lease, *, failure: tuple[str, str] | None
     failure: slug and message of what stopped this attempt, which counts as a lost worker does; else the worker was
     told to end, and a job may be given back so as often as workers are restarted.
     """
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         job = _held(session, lease)
         if job is None:
             return False

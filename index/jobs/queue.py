@@ -3,21 +3,24 @@
 import json
 import uuid
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from model.errors import ArchiveError
 
-from ..catalog import Catalog
-from ..tables import Job
+from ..catalog import JOBS_LOCK, Catalog
+from ..tables import Job, WebhookDelivery
 from ..tables.jobs import CANCELLED, QUEUED, RUNNING
 from .ending import clock, end
 from .records import JobRecord
 
-__all__ = ["MAX_QUEUED", "cancel", "enqueue", "list_jobs", "read_job"]
+__all__ = ["KEPT", "MAX_QUEUED", "cancel", "enqueue", "list_jobs", "read_job"]
 
 MAX_QUEUED: Final = 1000  # so that a client that asks in a loop fills no disk
+KEPT: Final = timedelta(days=90)  # that the record of a job stays after its end
 
 
 def enqueue(
@@ -34,10 +37,11 @@ def enqueue(
     exclusive: of the jobs that share this word one runs at a time. webhook: a URL that was checked to be allowed.
     Raises ArchiveError too-many-jobs.
     """
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         waiting = session.scalar(sa.select(sa.func.count()).select_from(Job).where(Job.state == QUEUED)) or 0
         if waiting >= MAX_QUEUED:
             raise ArchiveError(f"Expected under {MAX_QUEUED} jobs that wait, found {waiting}.", "too-many-jobs")
+        _forget_old(session)
         job = Job(
             id=uuid.uuid4().hex,
             kind=kind,
@@ -78,7 +82,7 @@ def list_jobs(
 def cancel(catalog: Catalog, job_id: str) -> JobRecord:
     """Call a job off. One that waits has ended on return; one that runs ends after the batch under way; one that has
     ended stays as it is. Raises ArchiveError unknown-job."""
-    with catalog.write() as session:
+    with catalog.write(JOBS_LOCK) as session:
         job = session.get(Job, job_id)
         if job is None:
             raise _unknown(job_id)
@@ -88,6 +92,12 @@ def cancel(catalog: Catalog, job_id: str) -> JobRecord:
             job.cancel_requested = True
         session.flush()
         return JobRecord.of(job)
+
+
+def _forget_old(session: Session) -> None:
+    old = sa.select(Job.id).where(Job.finished_at < clock(session) - KEPT)
+    session.execute(sa.delete(WebhookDelivery).where(WebhookDelivery.job_id.in_(old)))
+    session.execute(sa.delete(Job).where(Job.id.in_(old)))
 
 
 def _unknown(job_id: str) -> ArchiveError:

@@ -148,11 +148,10 @@ def _discard_copies(catalog: Catalog, store: ReceivedStore) -> None:
     marked = sa.select(Instance.id, Instance.path).where(
         Instance.reason == DELETED, Instance.path.startswith(place, autoescape=True)
     )
-    with store.one_at_a_time():  # nobody is about to take in what comes of them now
-        with catalog.session() as session:
-            rows = session.execute(marked).all()
-        for _, path in rows:
-            Path(path).unlink(missing_ok=True)
-        with catalog.write() as session:
-            for batch in batched([row.id for row in rows], 500):
-                session.execute(sa.delete(Instance).where(Instance.id.in_(batch), Instance.reason == DELETED))
+    with catalog.session() as session:
+        rows = session.execute(marked).all()
+    for _, path in rows:
+        Path(path).unlink(missing_ok=True)
+    with catalog.write() as session:
+        for batch in batched([row.id for row in rows], 500):
+            session.execute(sa.delete(Instance).where(Instance.id.in_(batch), Instance.reason == DELETED))

@@ -88,10 +88,14 @@ class Courier:
 
     def deliver_due(self) -> None:
         """Try every message once that is due now. Raises ArchiveError database-unavailable."""
+        delivery = take_due(self._catalog)
+        if delivery is None:
+            return
         # No proxy and no credentials from the environment; a redirect would lead off the list.
         with httpx.Client(follow_redirects=False, trust_env=False, timeout=self._timeout) as client:
-            while (delivery := take_due(self._catalog)) is not None:
+            while delivery is not None:
                 self._deliver(client, delivery)
+                delivery = take_due(self._catalog)
 
     def _deliver(self, client: httpx.Client, delivery: Delivery) -> None:
         if not self._secret or not _is_allowed(delivery.url, self._origins):  # the settings have changed since

@@ -24,7 +24,12 @@ __all__ = ["router"]
 MOST: Final = 500
 
 JobId = Annotated[
-    str, Path(max_length=64, description="As given when the job was asked for.", examples=[EXAMPLE_REQUEST_ID])
+    str,
+    Path(
+        pattern=r"^[0-9A-Za-z-]{1,64}$",
+        description="As given when the job was asked for.",
+        examples=[EXAMPLE_REQUEST_ID],
+    ),
 ]
 KindName = Literal["embed", "index-build", "reindex", "ingest", "prune", "verify"]
 

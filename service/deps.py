@@ -1,8 +1,10 @@
 """What routes ask for, as annotated types."""
 
+from inspect import signature
 from typing import Annotated
 
-from fastapi import Depends, File, Form, Query, Request, UploadFile
+from fastapi import Depends, File, Form, Query, Request, UploadFile, params
+from pydantic import BaseModel
 
 from .access import note_for_audit
 from .errors import RequestError
@@ -24,6 +26,7 @@ __all__ = [
     "Receiving",
     "ResourcesDep",
     "Views",
+    "only_fields",
 ]
 
 
@@ -90,6 +93,8 @@ def _asked_study(
 ) -> QueryStudy | None:
     encoder = moment.inference.encoder
     if study_instance_uid is None:
+        if prior_files and not files:
+            raise RequestError("Expected `files` beside `prior_files`, found none.", "no-file")
         if not files:
             return None
         study = read_study(
@@ -149,3 +154,18 @@ def _required_study(study: OptionalStudy) -> QueryStudy:
 
 
 AskedStudy = Annotated[QueryStudy, Depends(_required_study)]
+
+_STUDY_FIELDS = frozenset(signature(_asked_study).parameters) - {"resources", "moment"}
+
+
+def only_fields(*models: type[BaseModel], of_study: bool = True) -> params.Depends:
+    """Refuses every field that is not of these messages: a filter that is misspelt would filter nothing."""
+    known = {name for model in models for name in model.model_fields} | (_STUDY_FIELDS if of_study else set())
+
+    async def check(request: Request) -> None:
+        sent = request.query_params if request.method == "GET" else await request.form()
+        if unknown := sorted(set(sent) - known):
+            names = ", ".join(name[:40] for name in unknown[:5])
+            raise RequestError(f"Expected fields among {', '.join(sorted(known))}; found {names}.", "invalid-request")
+
+    return Depends(check)

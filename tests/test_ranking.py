@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from index import Catalog, Filters, Gallery, Ranking, Scale, Search, Snapshot, build_generation, migrate, open_catalog
 from index.embedding.removal import remove_embeddings
+from index.search.candidates import Candidates
 from index.tables import IMAGE, KINDS, REPORT, Embedding, Patient, Report, Study
 from model.errors import EmptyIndex
 from tests.test_generations import MODEL
@@ -145,6 +146,27 @@ def test_hits_are_those_of_a_naive_scan(
             scores = [score for _, score in expected[:top_k]]
             assert [hit.score for hit in page.hits] == pytest.approx(scores, abs=1e-6)
             assert page.more == (len(expected) > top_k)
+
+
+def test_where_all_studies_score_alike_no_more_than_a_bound_is_read(
+    sqlite_catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.search.ranking.FIRST_DEPTH", 8)
+    monkeypatch.setattr("index.search.ranking.DEEPEST", 20)
+    same = np.tile(vectors(1, 1), (60, 1))
+    add_studies(sqlite_catalog, range(60))
+    add_embeddings(sqlite_catalog, range(60), {IMAGE: same, REPORT: same})
+    build_generation(sqlite_catalog, tmp_path, MODEL)
+    depths = []
+    nearest = Candidates.nearest
+
+    def seen(self: Candidates, kind: str, query: np.ndarray, count: int) -> object:
+        depths.append(count)
+        return nearest(self, kind, query, count)
+
+    monkeypatch.setattr(Candidates, "nearest", seen)
+    page = opened(sqlite_catalog, tmp_path).page(Search(same[0], Ranking("fused", 0.3, SCALES), group_reports=False), 3)
+    assert len(page.hits) == 3 and max(depths) == 20
 
 
 def test_each_hit_has_the_cosines_of_both_its_parts(archive: Archive) -> None:

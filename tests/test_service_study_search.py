@@ -124,6 +124,22 @@ def test_a_query_that_is_not_clear_is_refused(client: TestClient, data: dict, sl
     assert_problem(client.post(SEARCH, data=data), slug, 422)
 
 
+@pytest.mark.parametrize("path", ["", "/image-to-text", "/image-to-image"])
+def test_a_misspelt_field_is_refused_rather_than_not_heeded(client: TestClient, path: str) -> None:
+    response = client.post(f"{SEARCH}{path}", files=form(png()), data={"sexes": ["F"], "top_k": 3})
+    assert_problem(response, "invalid-request", 422)
+    assert "found sexes." in response.json()["detail"] and "sex," in response.json()["detail"]
+
+
+def test_a_misspelt_parameter_is_refused_too(client: TestClient) -> None:
+    assert_problem(client.get(f"/v1/studies/{A2}/similar", params={"topk": 3}), "invalid-request", 422)
+
+
+def test_a_prior_without_a_study_is_refused(client: TestClient) -> None:
+    response = client.post(SEARCH, files=form(png(), field="prior_files"), data={"text": "effusion"})
+    assert_problem(response, "no-file", 422)
+
+
 def test_files_and_a_uid_at_once_are_refused(client: TestClient) -> None:
     response = client.post(SEARCH, files=form(png()), data={"study_instance_uid": A1})
     assert_problem(response, "bad-query", 422)
@@ -181,9 +197,7 @@ def test_a_study_that_is_not_embedded_yet_is_read_from_its_files(own_archive: Se
         assert searched(client, study_instance_uid=B1)["query"]["slots"] == ["current_frontal"]
 
 
-def test_a_study_whose_files_have_moved_is_said_to_be_unreadable(
-    own_archive: Settings, tmp_path: Path
-) -> None:
+def test_a_study_whose_files_have_moved_is_said_to_be_unreadable(own_archive: Settings, tmp_path: Path) -> None:
     for file in (tmp_path / "source").glob("*.dcm"):
         file.rename(file.with_suffix(".moved"))
     with serve(own_archive) as client:

@@ -16,6 +16,7 @@ __all__ = ["Scored", "rank_candidates"]
 
 FIRST_DEPTH: Final = 64  # candidates of each list, before it is known how many are needed
 GROWTH: Final = 4
+DEEPEST: Final = 16_384  # of each list: a quarter of a gigabyte of vectors. Met only where thousands score alike
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def rank_candidates(candidates: Candidates, ranking: Ranking, query: np.ndarray,
 
 def _fused(candidates: Candidates, ranking: Ranking, query: np.ndarray, count: int) -> Scored:
     """Fagin's threshold algorithm (PODS 2001), by doubling: both lists grow until nothing that is in neither can be
-    among the best, as its parts are at most the last of each list."""
+    among the best, as its parts are at most the last of each list. At ``DEEPEST`` the best of those are taken."""
     depth = max(FIRST_DEPTH, 2 * count)
     while True:
         lists = {kind: candidates.nearest(kind, query, depth) for kind in KINDS}
@@ -64,6 +65,6 @@ def _fused(candidates: Candidates, ranking: Ranking, query: np.ndarray, count: i
             for kind, (_, last) in lists.items()
         )
         # Not at equality: the unseen one may be the older row.
-        if ended or (len(best) == count and scores[best[-1]] > highest):
+        if ended or depth >= DEEPEST or (len(best) == count and scores[best[-1]] > highest):
             return Scored(ids[best], scores[best], cosines[IMAGE][best], cosines[REPORT][best])
-        depth *= GROWTH
+        depth = min(GROWTH * depth, DEEPEST)

@@ -5,9 +5,18 @@ from fastapi import APIRouter
 from index.access.keys import SEARCH
 
 from ..access import requires
-from ..deps import AskedStudy, FormFilters, FormOptions, FormPreset, MomentDep, OptionalStudy, ResourcesDep
+from ..deps import (
+    AskedStudy,
+    FormFilters,
+    FormOptions,
+    FormPreset,
+    MomentDep,
+    OptionalStudy,
+    ResourcesDep,
+    only_fields,
+)
 from ..openapi import form_example, problem_responses
-from ..schemas import PageQuery, SearchOptions, SearchReply, TextQuery
+from ..schemas import FlatFilters, FlatOptions, FlatPreset, PageQuery, SearchOptions, SearchReply, TextQuery
 from ..search import ask, next_page
 
 __all__ = ["router"]
@@ -23,6 +32,7 @@ router = APIRouter(prefix="/v1/search", tags=["search"], dependencies=[requires(
     "",
     responses=problem_responses(*STUDY_PROBLEMS),
     openapi_extra=form_example(files=["(film.png)"], views=["AP"], text="large left pneumothorax", top_k=5),
+    dependencies=[only_fields(FlatOptions, FlatFilters)],
 )
 def search(
     resources: ResourcesDep, moment: MomentDep, study: OptionalStudy, options: FormOptions, filters: FormFilters
@@ -38,7 +48,12 @@ def page(resources: ResourcesDep, moment: MomentDep, query: PageQuery) -> Search
     return next_page(resources, moment, query.cursor)
 
 
-@router.post("/image-to-text", responses=problem_responses(*STUDY_PROBLEMS), openapi_extra=STUDY_FORM)
+@router.post(
+    "/image-to-text",
+    responses=problem_responses(*STUDY_PROBLEMS),
+    openapi_extra=STUDY_FORM,
+    dependencies=[only_fields(FlatPreset, FlatFilters)],
+)
 def image_to_text(
     resources: ResourcesDep, moment: MomentDep, study: AskedStudy, options: FormPreset, filters: FormFilters
 ) -> SearchReply:
@@ -46,7 +61,12 @@ def image_to_text(
     return ask(resources, moment, study, SearchOptions(**options.model_dump(), rank_by="report"), filters.for_index())
 
 
-@router.post("/image-to-image", responses=problem_responses(*STUDY_PROBLEMS), openapi_extra=STUDY_FORM)
+@router.post(
+    "/image-to-image",
+    responses=problem_responses(*STUDY_PROBLEMS),
+    openapi_extra=STUDY_FORM,
+    dependencies=[only_fields(FlatPreset, FlatFilters)],
+)
 def image_to_image(
     resources: ResourcesDep, moment: MomentDep, study: AskedStudy, options: FormPreset, filters: FormFilters
 ) -> SearchReply:

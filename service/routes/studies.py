@@ -9,13 +9,13 @@ from index.access.keys import SEARCH
 from model.errors import ImageError
 
 from ..access import requires
-from ..deps import MomentDep, QueryFilters, QueryRanked, ResourcesDep
+from ..deps import MomentDep, QueryFilters, QueryRanked, ResourcesDep, only_fields
 from ..errors import RequestError
 from ..openapi import problem_responses
 from ..query import read_archived_study
 from ..render import MAX_SIZE, render_png, version_of
 from ..resources import Resources
-from ..schemas import EXAMPLE_UID, SearchOptions, SearchReply, StudyReply, Uid
+from ..schemas import EXAMPLE_UID, FlatFilters, FlatRanked, SearchOptions, SearchReply, StudyReply, Uid
 from ..search import ask
 
 __all__ = ["router"]
@@ -32,7 +32,11 @@ def study(resources: ResourcesDep, study_instance_uid: StudyUid) -> StudyReply:
     return StudyReply.of(find_study(resources.catalog, study_instance_uid))
 
 
-@router.get("/{study_instance_uid}/similar", responses=problem_responses(404, 422, 503))
+@router.get(
+    "/{study_instance_uid}/similar",
+    responses=problem_responses(404, 422, 503),
+    dependencies=[only_fields(FlatRanked, FlatFilters, of_study=False)],
+)
 def similar(
     resources: ResourcesDep,
     moment: MomentDep,

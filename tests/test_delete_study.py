@@ -1,6 +1,7 @@
 """A deleted study is in no answer at once, its own copies are gone, and it comes back only once it is restored."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,13 @@ class World:
         )
         self.send()
         self.ingest()
-        embed_pending(catalog, ENCODER)
-        build_generation(catalog, folder / "generations", ENCODER.fingerprint)
-        self.gallery = Gallery(catalog, folder / "generations")
+        embed_pending(catalog, ENCODER, workers=0)
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """Built when it is first searched."""
+        build_generation(self.catalog, self.folder / "generations", ENCODER.fingerprint)
+        return Gallery(self.catalog, self.folder / "generations")
 
     def send(self) -> Path:
         path = self.store.keep(sent(study=SENT, seed=9, PatientID="P3"))
@@ -110,7 +115,7 @@ def test_its_own_copies_and_reports_are_gone(world: World) -> None:
 def test_later_studies_whose_prior_it_was_are_embedded_again(world: World) -> None:
     assert world.delete(EARLIER).priors == 1
     assert pending_counts(world.catalog, ENCODER.fingerprint)["image"] == 1
-    embed_pending(world.catalog, ENCODER)
+    embed_pending(world.catalog, ENCODER, workers=0)
     assert world.found() == {LATER, OTHER, SENT}
 
 
@@ -153,12 +158,12 @@ def test_a_restored_study_comes_back_with_the_next_ingest(world: World) -> None:
     assert restore_study(world.catalog, EARLIER, world.store)
     assert not restore_study(world.catalog, EARLIER, world.store)
     world.ingest()
-    embed_pending(world.catalog, ENCODER)
+    embed_pending(world.catalog, ENCODER, workers=0)
     assert world.found() == {EARLIER, LATER, OTHER}
     assert restore_study(world.catalog, SENT, world.store)
     world.send()
     world.ingest()
-    embed_pending(world.catalog, ENCODER)
+    embed_pending(world.catalog, ENCODER, workers=0)
     assert world.found() == {EARLIER, LATER, OTHER, SENT} and world.refused() == []
     assert count(world.catalog, DeletedStudy) == 0
 

@@ -1,5 +1,7 @@
 """A phrase's similarity map as the reply has it."""
 
+from dataclasses import asdict
+
 import numpy as np
 
 from model.encoder import StudyImages
@@ -30,7 +32,7 @@ def describe_map(inference: Inference, asked: AskedFilm, phrase: str, found: Sim
         score=float(image @ inference.text(phrase)),
         rows=geometry.height,
         columns=geometry.width,
-        box=MapBox(top=box.top, left=box.left, bottom=box.bottom, right=box.right),
+        box=MapBox(**{side: round(at, 3) for side, at in asdict(box).items()}),
         values=_rounded(geometry.as_stored(found.values)),
         lowest=float(found.values.min()),
         highest=float(found.values.max()),

@@ -1,6 +1,9 @@
 """What Prometheus sees: every metric is documented, counts what happened, and names nobody."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,32 @@ def test_the_archive_is_seen_as_it_is_searched(archive_folder: Path) -> None:
         assert value(client, "alta_database_up") == 1
 
 
+def test_the_queue_and_its_batches_are_seen(archive_folder: Path) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    class Gated(FakeEncoder):
+        def encode_texts(self, texts):
+            if "wait" in texts:
+                entered.set()
+                assert gate.wait(20)
+            return super().encode_texts(texts)
+
+    with serve(settings_for(archive_folder), Gated()) as client, ThreadPoolExecutor(2) as callers:
+        before = value(client, "alta_batch_size_count", line="texts")
+        ask = partial(client.post, TEXT_SEARCH)
+        first = callers.submit(ask, json={"text": "wait", "evidence": False})
+        assert entered.wait(20)
+        second = callers.submit(ask, json={"text": "effusion", "evidence": False})
+        depth = 0.0
+        while not second.done() and not depth:
+            depth = value(client, "alta_queue_depth", line="texts")
+        gate.set()
+        assert (first.result().status_code, second.result().status_code) == (200, 200)
+        assert depth == 1
+        assert value(client, "alta_queue_depth", line="texts") == 0
+        assert value(client, "alta_batch_size_count", line="texts") == before + 2
+
+
 def test_embeddings_of_other_encoders_are_pending(archive_folder: Path) -> None:
     with serve(settings_for(archive_folder), FakeEncoder(fingerprint="e" * 64)) as client:
         assert value(client, "alta_embeddings_pending", kind="image") == 4
@@ -104,7 +133,8 @@ def test_a_database_that_is_away_costs_its_gauges_only(client: TestClient, monke
     resources = client.app.state.resources
     monkeypatch.setattr(resources.catalog, "session", away)
     found = {
-        family.name: family.samples for family in ArchiveWatch(resources.catalog, resources.gallery, str).collect()
+        family.name: family.samples
+        for family in ArchiveWatch(resources.catalog, resources.gallery, resources.encoders).collect()
     }
     assert [sample.value for sample in found["alta_database_up"]] == [0]
     assert [sample.value for sample in found["alta_generation"]] == [1]

@@ -6,6 +6,7 @@ answer, and the old ones go when nothing is searched with them any more.
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -103,6 +104,16 @@ class Encoders:
         for inference in dropped:
             inference.close()
             log.info("encoders %s are no longer needed", inference.encoder.fingerprint[:12])
+
+    @property
+    def depths(self) -> dict[str, int]:
+        """Items that wait to be encoded, by line, for all encoders that are loaded."""
+        with self._lock:
+            loaded = list(self._loaded.values())
+        waiting: Counter[str] = Counter()
+        for inference in loaded:
+            waiting.update(inference.depths)
+        return dict(waiting)
 
     def close(self) -> None:
         """End the threads that encode, once what waits has been encoded."""

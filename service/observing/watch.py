@@ -1,10 +1,10 @@
-"""Gauges of the archive, read when they are scraped: from the open snapshot, and with cheap statements from SQL."""
+"""Gauges that are read when they are scraped: from the open snapshot, the queues, and with cheap SQL statements."""
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily
@@ -16,6 +16,9 @@ from index.embedding.pending import pending_counts
 from index.tables import KINDS, Job
 from model.errors import AltaError
 
+if TYPE_CHECKING:
+    from ..inference import Encoders  # which tells its batches to an Observer of this package
+
 __all__ = ["ArchiveWatch"]
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,7 @@ STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled")
 FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "alta_generation": ("Identifier of the index generation that is searched.", ()),
     "alta_searchable_studies": ("Studies that can be found by their images and by their reports.", ("kind",)),
+    "alta_queue_depth": ("Items that wait to be encoded.", ("line",)),
     "alta_database_up": ("1 where the database answered this scrape, else 0.", ()),
     "alta_jobs": ("Jobs in the database, by state.", ("state",)),
     "alta_embeddings_pending": (
@@ -36,10 +40,10 @@ FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 
 
 class ArchiveWatch(Collector):
-    """fingerprint: of the encoders whose missing embeddings are counted. A database that is away costs its gauges."""
+    """encoders: their queues, and whose missing embeddings are counted. A database that is away costs its gauges."""
 
-    def __init__(self, catalog: Catalog, gallery: Gallery, fingerprint: Callable[[], str]) -> None:
-        self._catalog, self._gallery, self._fingerprint = catalog, gallery, fingerprint
+    def __init__(self, catalog: Catalog, gallery: Gallery, encoders: "Encoders") -> None:
+        self._catalog, self._gallery, self._encoders = catalog, gallery, encoders
         self._pending: tuple[float, dict[str, float]] | None = None  # when, and how many of each kind
         self._counting = threading.Lock()
 
@@ -53,6 +57,7 @@ class ArchiveWatch(Collector):
         if snapshot is not None:
             values["alta_generation"] = {"": snapshot.info.id}
             values["alta_searchable_studies"] = {kind: snapshot.rows(kind) for kind in KINDS}
+        values["alta_queue_depth"] = dict(self._encoders.depths)
         try:
             values["alta_jobs"] = self._jobs_by_state()
             values["alta_embeddings_pending"] = self._pending_by_kind()
@@ -73,7 +78,7 @@ class ArchiveWatch(Collector):
     def _pending_by_kind(self) -> dict[str, float]:
         with self._counting:
             if self._pending is None or monotonic() - self._pending[0] > PENDING_SECONDS:
-                counts = pending_counts(self._catalog, self._fingerprint())
+                counts = pending_counts(self._catalog, self._encoders.configured.encoder.fingerprint)
                 self._pending = monotonic(), dict(counts)
             return self._pending[1]
 

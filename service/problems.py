@@ -182,7 +182,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "worker-lost": ProblemType(
         503,
         "The job lost its worker",
-        "Its worker died or fell silent three times. Look why (memory, disk, a broken file), then ask for the job"
+        "Its worker died or fell silent five times. Look why (memory, disk, a broken file), then ask for the job"
         " again: it goes on where it was. The `error` of a job; no request is answered with it.",
     ),
     "too-busy": ProblemType(

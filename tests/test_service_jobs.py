@@ -91,7 +91,7 @@ def test_what_a_job_met_is_said_without_names_of_files(client: TestClient, opene
     assert held is not None
     finish(opened, held, "failed", error="worker-lost", detail="/archive/DOE^JOHN.dcm")
     job = client.get(f"/v1/jobs/{job_id}")
-    assert job.json()["error"] == "worker-lost" and "three times" in job.json()["detail"]
+    assert job.json()["error"] == "worker-lost" and "five times" in job.json()["detail"]
     assert "DOE" not in job.text
 
 

@@ -37,7 +37,7 @@ __all__ = [
 
 LEASE_S: Final = 120.0  # of silence, after which a job is another's; on SQLite writers may wait a minute for each other
 BEAT_S: Final = 5.0
-MAX_LOST: Final = 3  # a job that takes its worker with it every time is no job to go on with
+MAX_LOST: Final = 5  # a job that takes its worker with it every time is no job to go on with
 WORKER_LOST: Final = "worker-lost"
 
 

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ..schemas import Message
 
 __all__ = [
     "EmbedJob",
@@ -22,9 +24,7 @@ Engine = Annotated[
 Keep = Annotated[int, Field(ge=1, le=100, description="Generations that stay, the live one included.")]
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Asked(Message):
     webhook: str | None = Field(
         default=None,
         max_length=2000,

@@ -98,7 +98,7 @@ class Worker:
             if outcome.error is not None:  # without its message, which may name files: `alta jobs show` has it
                 how += f", {outcome.error}"
             if not written:
-                how += ", which is not written: it is another worker's now, or nobody's"
+                how += ", not written: it is another worker's, has ended already, or the database is away"
             logger.info("%s, %.0f s: %s", lease.job.kind, time.monotonic() - started, how)
 
     def _work(self, lease: Lease, holding: Holding) -> "_Outcome":

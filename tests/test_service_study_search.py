@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from index import Snapshot
+from index import Snapshot, build_generation, migrate, open_catalog
 from index.tables import Embedding, Study
 from service.settings import Settings
 from tests.fakes import FakeEncoder
-from tests.service_samples import A1, A2, B1, C1, FILMS, REPORTS, form, png, serve, take_in
+from tests.service_samples import A1, A2, B1, C1, FILMS, REPORTS, Film, form, png, serve, settings_for, take_in
 from tests.test_service_pages import assert_problem, uids
 
 pytest_plugins = ["tests.service_fixtures"]
@@ -46,6 +46,41 @@ def test_a_small_archive_has_no_percentiles_and_fused_rankings_say_so(client: Te
     assert [warning["code"] for warning in reply["warnings"]] == ["scores-not-measured"]
     assert all(hit["percentile"] is None for hit in reply["hits"])
     assert searched(client, png(), rank_by="image")["warnings"] == []
+
+
+@pytest.fixture
+def archive_of_twelve(tmp_path: Path) -> Settings:
+    """A study of each of twelve patients: 132 pairs."""
+    source = tmp_path / "source"
+    source.mkdir()
+    lines = ["study_instance_uid,findings"]
+    for number in range(12):
+        film = Film(f"1.2.5.{number}", number, patient=f"P{number}")
+        (source / f"{number}.dcm").write_bytes(film.dicom())
+        lines.append(f"{film.study},Finding {number} of {number * 7}.")
+    (source / "reports.csv").write_text("\n".join(lines))
+    settings = settings_for(tmp_path / "data")
+    migrate(settings.catalog_url)
+    take_in(settings, source)
+    catalog = open_catalog(settings.catalog_url)
+    build_generation(catalog, settings.generations_dir, FakeEncoder().fingerprint)
+    catalog.close()
+    return settings
+
+
+@pytest.mark.parametrize("rank_by", ["image", "report", "fused"])
+def test_hits_have_a_percentile_of_the_archives_own_scores(archive_of_twelve: Settings, rank_by: str) -> None:
+    with serve(archive_of_twelve) as client:
+        for asked in ({"study_instance_uid": "1.2.5.3"}, {"text": "Finding 3 of 21."}):
+            reply = searched(client, **asked, rank_by=rank_by, top_k=12)
+            percentiles = [hit["percentile"] for hit in reply["hits"]]
+            assert percentiles == sorted(percentiles, reverse=True) and percentiles[0] > percentiles[-1]
+            assert percentiles[-1] >= 0 and percentiles[0] <= 84  # 20 of 132 pairs are above the 84th
+            assert "scores-not-measured" not in [warning["code"] for warning in reply["warnings"]]
+        composed = searched(client, **asked, without="effusion", rank_by=rank_by)
+        assert {hit["percentile"] for hit in composed["hits"]} == {None}
+        other = searched(client, **asked, rank_by="fused", image_weight=0.6)
+        assert {hit["percentile"] for hit in other["hits"]} == {None}
 
 
 def test_the_weight_of_the_image_can_be_chosen_and_is_stated(client: TestClient) -> None:

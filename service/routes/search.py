@@ -38,7 +38,7 @@ def search(
     resources: ResourcesDep, moment: MomentDep, study: OptionalStudy, options: FormOptions, filters: FormFilters
 ) -> SearchReply:
     """Studies of the archive by what is sent: `files` or `study_instance_uid`, `text`, or one of the former with `text`
-    for studies that resemble it and show that; never what is in `without`."""
+    for studies that resemble it and show that, rather without what is in `without`."""
     return ask(resources, moment, study, options, filters.for_index())
 
 

@@ -71,10 +71,13 @@ class SearchOptions(Ranked):
     text: Text | None = Field(
         default=None,
         description="What to look for; with images: what the studies should show besides resembling them.",
-        examples=["large left pneumothorax"],
+        examples=["Large left pneumothorax."],
     )
     without: list[Text] | None = Field(
-        default=None, max_length=8, description="What they should not show.", examples=[["pacemaker"]]
+        default=None,
+        max_length=8,
+        description="What they should rather not show: ranked lower, not left out as by `without_finding`.",
+        examples=[["Pacemaker."]],
     )
     text_weight: Weight | None = Field(
         default=None, description="Weight of `text` beside an image of weight 1. The reply states it."
@@ -100,13 +103,15 @@ class TextQuery(Ranked):
         json_schema_extra={
             "examples": [
                 {"text": "left pleural effusion with basal atelectasis", "top_k": 5, "filters": {"sex": ["F"]}},
-                {"text": "pneumothorax", "without": ["chest tube"], "rank_by": "fused"},
+                {"text": "Moderate left pneumothorax.", "without": ["Chest tube."], "rank_by": "fused"},
             ]
         }
     )
 
     text: Text = Field(description="A phrase or a report section.")
-    without: list[Text] | None = Field(default=None, max_length=8, description="What the studies should not show.")
+    without: list[Text] | None = Field(
+        default=None, max_length=8, description="What the studies should rather not show."
+    )
     rank_by: RankBy = Field(
         default="image", description="What of a candidate study is compared: its report, its image, or both."
     )
@@ -180,8 +185,8 @@ class UsedRanking(BaseModel):
 
     by: RankBy
     image_weight: float | None = Field(description="Of fused rankings; the rest is the report's.", examples=[0.25])
-    text_weight: float | None = Field(description="Of the text beside an image of weight 1.", examples=[1.0])
-    without_weight: float | None = Field(description="Of each phrase of `without`, subtracted.", examples=[0.5])
+    text_weight: float | None = Field(description="Of the text beside an image of weight 1.", examples=[1.25])
+    without_weight: float | None = Field(description="Of each phrase of `without`, subtracted.", examples=[0.75])
 
 
 class SearchReply(BaseModel):

@@ -80,7 +80,9 @@ class RequestFrame:
             return
         if headers.get("content-encoding", "identity").lower() != "identity":
             detail = "The body is compressed; send it as it is."
-            answer = problem_response(Request(scope), "compressed-body", detail, headers={"Accept-Encoding": "identity"})
+            answer = problem_response(
+                Request(scope), "compressed-body", detail, headers={"Accept-Encoding": "identity"}
+            )
             await answer(scope, receive, send)
             return
         limit = body_limit(self._settings, scope["path"], headers.get("content-type", ""))

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from .console import console
 from .settings import archive_settings
@@ -15,8 +13,6 @@ from .settings import archive_settings
 __all__ = ["audit"]
 
 audit = typer.Typer(no_args_is_help=True, help="Who asked what, about which study, when and from where.")
-
-SHOWN = ("id", "at", "caller", "action", "study_key", "address", "status", "results", "request_id")
 
 
 @audit.command("list")
@@ -28,13 +24,10 @@ def show(
     last: Annotated[int, typer.Option(min=0, help="Only the newest so many; 0: all.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines, every field, for other tools.")] = False,
 ) -> None:
-    """Entries of the audit, the oldest first. Studies are shown by their pseudonym."""
+    """Entries of the audit, a line each, the oldest first. Studies are shown by their pseudonym."""
     from index import open_catalog
     from index.access.audit import list_entries
 
-    table = Table()
-    for column in SHOWN:
-        table.add_column(column, overflow="fold")
     with closing(open_catalog(archive_settings().catalog_url)) as catalog:
         entries = list_entries(
             catalog,
@@ -46,12 +39,7 @@ def show(
         )
         for entry in entries:
             entry["at"] = entry["at"].isoformat(timespec="microseconds")
-            if as_json:
-                typer.echo(json.dumps(entry))
-            else:
-                table.add_row(*(_cell(column, entry[column]) for column in SHOWN))
-    if not as_json:
-        console.print(table)
+            typer.echo(json.dumps(entry) if as_json else _line(entry))
 
 
 @audit.command("verify")
@@ -83,7 +71,11 @@ def verify(
         raise typer.Exit(1)
 
 
-def _cell(column: str, value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value[:12]}…" if column == "study_key" else escape(str(value))
+def _line(entry: dict[str, Any]) -> str:
+    said = [f"{entry['id']} {entry['at'][:19]}Z {entry['caller']} {entry['action']}"]
+    said += [f"{name}={entry[name]}" for name in ("status", "results", "address") if entry[name] is not None]
+    if entry["study_key"] is not None:
+        said.append(f"study={entry['study_key'][:12]}…")
+    if entry["request_id"] is not None:
+        said.append(f"request={entry['request_id']}")
+    return " ".join(said)

@@ -3,7 +3,7 @@
 import re
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,9 @@ from model.errors import InputError
 from .console import console
 from .operator import operator
 from .settings import archive_settings, shown_database
+
+if TYPE_CHECKING:
+    from index.access.keys import KeyRecord
 
 __all__ = ["keys"]
 
@@ -68,21 +71,17 @@ def show() -> None:
         records = list_keys(catalog)
         used = usage_on(catalog, now.date())
     table = Table()
-    for column in ("id", "name", "scopes", "state", "created", "expires", "last used", "today", "a minute", "a day"):
+    table.add_column("id", no_wrap=True)
+    for column in ("name", "scopes", "state", "last used", "limits"):
         table.add_column(column, overflow="fold")
     for record in records:
-        state = "usable" if record.usable_at(now) else "expired" if record.revoked_at is None else "revoked"
         table.add_row(
             record.id,
             escape(record.name),
             " ".join(sorted(record.scopes)),
-            state,
-            _moment(record.created_at),
-            _moment(record.expires_at),
-            str(record.last_used_on or ""),
-            str(used.get(f"key:{record.id}", "")),
-            _limit(record.requests_per_minute),
-            _limit(record.requests_per_day),
+            _state(record, now),
+            f"{record.last_used_on or 'never'}, {used.get(f'key:{record.id}', 0)} today",
+            f"{_limit(record.requests_per_minute)} a minute, {_limit(record.requests_per_day)} a day",
         )
     console.print(f"Keys in {shown_database(settings)}:", markup=False, soft_wrap=True)
     console.print(table)
@@ -108,9 +107,17 @@ def _duration(text: str) -> timedelta:
     return timedelta(**{"days" if found[2] == "d" else "hours": int(found[1])})
 
 
-def _moment(time: datetime | None) -> str:
-    return "" if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _state(record: "KeyRecord", now: datetime) -> str:
+    if record.revoked_at is not None:
+        return f"revoked {_moment(record.revoked_at)}"
+    if record.expires_at is None:
+        return "usable"
+    return f"{'usable until' if record.usable_at(now) else 'expired'} {_moment(record.expires_at)}"
+
+
+def _moment(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _limit(number: int | None) -> str:
-    return "default" if number is None else "none" if number == 0 else str(number)
+    return "default" if number is None else "any" if number == 0 else str(number)

@@ -1,9 +1,12 @@
-"""The bare encoder's best rate over batch sizes, in a process of its own: what a service of it can reach at most."""
+"""The bare encoder's best rate, in a process of its own: what a service of it can reach at most.
+
+Over batch sizes and, on a processor, over one call that has all cores and several calls that share them.
+"""
 
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,38 +14,59 @@ import numpy as np
 from model.alta_encoder import load_encoder
 from model.encoder import StudyImages
 
-__all__ = ["IMAGES", "TEXTS", "bare_rates"]
+__all__ = ["Way", "bare_rates"]
 
-IMAGES, TEXTS = (1, 2, 4, 8, 16, 32), (1, 8, 32, 64)
+Way = tuple[int, int]  # studies or texts in a call, calls at once
+
+IMAGES, TEXTS = (1, 4, 8, 32), (1, 8, 32)
 
 
 def bare_rates(
-    folder: Path, device: str, dtype: str, texts: Sequence[str], seconds: float, images_at: Sequence[int] = IMAGES,
-    texts_at: Sequence[int] = TEXTS,
-) -> tuple[dict[int, float], dict[int, float]]:  # fmt: skip
-    """Images (lone frontals) and texts a second, each by batch size, ``seconds`` each."""
+    folder: Path, device: str, dtype: str, texts: Sequence[str], seconds: float, images: Way | None = None,
+    words: Way | None = None,
+) -> tuple[dict[Way, float], dict[Way, float]]:  # fmt: skip
+    """Images (lone frontals) and texts a second, each in every way, or in the one given; ``seconds`` each."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_measure, folder, device, dtype, texts, seconds, images_at, texts_at).result()
+        return process.submit(_measure, folder, device, dtype, texts, seconds, images, words).result()
 
 
 def _measure(
-    folder: Path, device: str, dtype: str, texts: Sequence[str], seconds: float, images_at: Sequence[int],
-    texts_at: Sequence[int],
-) -> tuple[dict[int, float], dict[int, float]]:  # fmt: skip
+    folder: Path, device: str, dtype: str, texts: Sequence[str], seconds: float, images: Way | None, words: Way | None
+) -> tuple[dict[Way, float], dict[Way, float]]:
     encoder = load_encoder(folder, device, dtype)
     side = encoder.transform.crop
-    films = np.random.default_rng(0).standard_normal((max(images_at), side, side)).astype(np.float32)
-    studies = [StudyImages(film) for film in films]
+    studies = [StudyImages(film) for film in np.random.default_rng(0).standard_normal((32, side, side), np.float32)]
+    calls = sorted({1, encoder.calls_at_once})
 
-    def rate(size: int, encode: Callable[[int], object]) -> float:
-        encode(0)
-        began, rounds = time.perf_counter(), 0
-        while time.perf_counter() < began + seconds:
-            encode(rounds * size % max(len(texts) - size, 1))
-            rounds += 1
-        return size * rounds / (time.perf_counter() - began)
+    def rate(way: Way, encode: Callable[[int, int], object]) -> float:
+        size, at_once = way
+
+        def repeat(caller: int) -> int:
+            encoder.share_processor(at_once)
+            rounds = 0
+            while time.perf_counter() < until:
+                encode(size, caller * 5000 + rounds * size)
+                rounds += 1
+            return rounds * size
+
+        encode(size, 0)
+        began = time.perf_counter()
+        until = began + seconds
+        with ThreadPoolExecutor(at_once) as callers:
+            done = sum(callers.map(repeat, range(at_once)))
+        return done / (time.perf_counter() - began)
+
+    def encode_texts(size: int, at: int) -> object:
+        start = at % (len(texts) - size)
+        return encoder.encode_texts(texts[start : start + size])
 
     return (
-        {size: rate(size, lambda _, n=size: encoder.encode_studies(studies[:n])) for size in images_at},
-        {size: rate(size, lambda at, n=size: encoder.encode_texts(texts[at : at + n])) for size in texts_at},
+        {
+            way: rate(way, lambda size, at: encoder.encode_studies(studies[:size]))
+            for way in ([images] if images else [(size, many) for size in IMAGES for many in calls])
+        },
+        {
+            way: rate(way, encode_texts)
+            for way in ([words] if words else [(size, many) for size in TEXTS for many in calls])
+        },
     )

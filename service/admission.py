@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .body_limits import takes_instances
-from .caller import Caller
+from .caller import Caller, no_caller
 from .errors import RETRY_AFTER, problem_response
 
 __all__ = ["Admission"]
@@ -36,7 +36,8 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(WORK):
-            await self._app(scope, receive, send)
+            with no_caller():
+                await self._app(scope, receive, send)
             return
         if self._at_work >= self._limit:
             detail = f"Expected at most {self._limit} requests at once, found more. Send it again a little later."
@@ -46,7 +47,8 @@ class Admission:
         self._at_work += 1
         try:
             if takes_instances(scope["path"]):  # at a pace of their own (``receiving.body``)
-                await self._app(scope, receive, send)
+                with no_caller():
+                    await self._app(scope, receive, send)
             else:
                 await self._answer(scope, receive, send)
         finally:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from .errors import RequestError
 
-__all__ = ["Caller", "wait_for"]
+__all__ = ["Caller", "no_caller", "wait_for"]
 
 T = TypeVar("T")
 
@@ -79,6 +79,20 @@ class Caller:
         finally:
             with self._lock:
                 self._waited_for.discard(future)
+
+
+@contextmanager
+def no_caller() -> Iterator[None]:
+    """What is done inside is done for as long as it takes.
+
+    The task of a request may have inherited the caller of an earlier one on its connection: a server that paused
+    reading goes on in the context of who reads.
+    """
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def wait_for(future: Future[T]) -> T:

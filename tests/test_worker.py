@@ -190,6 +190,17 @@ def test_links_and_lists_do_not_lead_out_of_a_root(
     assert count(sqlite_catalog, Instance) == STUDIES - 1
 
 
+def test_the_log_of_an_ingest_names_no_folder_and_no_file(
+    sqlite_catalog: Catalog, settings: Settings, films: None, archive: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = archive / "DOE^JOHN"
+    folder.mkdir()
+    (archive / "0.dcm").rename(folder / "DOE.dcm")
+    with caplog.at_level(logging.INFO):
+        job = done(sqlite_catalog, settings, "ingest", path=str(folder))
+    assert job.state == "succeeded" and "ingested 1 of 1" in caplog.text and "DOE" not in caplog.text
+
+
 def test_without_roots_nothing_is_taken_in(sqlite_catalog: Catalog, tmp_path: Path, archive: Path) -> None:
     job = done(sqlite_catalog, Settings(data_dir=tmp_path), "ingest", path=str(archive))
     assert job.error == "path-not-allowed"

@@ -65,8 +65,7 @@ def ingest(
                 _take_in_received(catalog, source.store, batch, examine, summary, retry_refused)
             done += len(batch)
             total = max(done, source.known())
-            # Without the source's name: a folder may be called after a patient.
-            logger.info("ingested %d of %d files, refused %d", done, total, summary.refused.total())
+            logger.info("%s: ingested %d of %d files, refused %d", source.name, done, total, summary.refused.total())
             if progress:
                 progress(done, total)
     _ingest_reports(catalog, chain(given, source.reports()), summary)

@@ -43,14 +43,12 @@ class WithinRoots:
     They are not refused as files are that cannot be used: one may be in the archive by another door.
     """
 
+    name = "ingest root"  # in the log, where a folder that is called after a patient must not stand
+
     def __init__(self, source: StudySource, roots: Sequence[Path]) -> None:
         self._source = source
         self._roots = roots
         self.outside = 0
-
-    @property
-    def name(self) -> str:
-        return self._source.name
 
     @property
     def store(self) -> ReceivedStore | None:

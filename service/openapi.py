@@ -22,7 +22,7 @@ CLIENT_LEFT: Final = 499  # for the log and metrics: nobody is there to be answe
 # What is answered before a route is reached, or whatever it does.
 OF_ALL: Final = (421, 500)
 BEHIND_THE_GATE: Final = (401, 403, 429, 503)
-WITH_BODY: Final = (400, 408, 413)
+WITH_BODY: Final = (400, 408, 413, 415)
 OF_PARAMETERS: Final = 422
 
 

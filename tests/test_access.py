@@ -113,8 +113,15 @@ def test_this_machine_needs_no_key_until_one_was_made(folder: Path, key: CardOf)
 
 @pytest.mark.parametrize(
     "headers",
-    [{"X-Forwarded-For": "10.0.0.1"}, {"Forwarded": "for=10.0.0.1"}, {"Via": "1.1 proxy"}, {"Origin": "http://evil.example"}],
-)  # fmt: skip
+    [
+        {"X-Forwarded-For": "10.0.0.1"},
+        {"Forwarded": "for=10.0.0.1"},
+        {"Via": "1.1 proxy"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
 def test_what_came_through_a_proxy_or_another_sites_page_is_not_from_this_machine(
     archive_folder: Path, client: TestClient, headers: dict[str, str]
 ) -> None:

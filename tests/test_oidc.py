@@ -311,7 +311,7 @@ def test_claims_become_scopes_as_the_settings_say(
 def test_a_subject_of_any_length_has_a_name_that_fits_the_audit(
     provider: Provider, verifier: oidc.TokenVerifier
 ) -> None:
-    for subject in (500 * "x", "two\nlines", "nul\0"):
+    for subject in (500 * "x", "two\nlines", "nul\0", "half a pair \ud800"):
         assert len(verifier.caller_of(provider.token(sub=subject)).name) <= 96
         assert verifier.caller_of(provider.token(sub=subject)).name.isprintable()
 

@@ -23,11 +23,11 @@ from .rates import Failures
 
 __all__ = ["KEY_SECONDS", "Authenticator"]
 
-KEY_SECONDS: Final = 2.0  # what is known of a key is this old at most: a revoked one is refused after that
+KEY_SECONDS: Final = 2.0  # what is known of a key is this old at most: a revoked one is refused after that time
 KNOWN_KEYS: Final = 4096
-T = TypeVar("T")
-
 FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+
+T = TypeVar("T")
 
 
 class Authenticator:
@@ -41,12 +41,15 @@ class Authenticator:
         self._tokens = TokenVerifier(settings) if settings.oidc_issuer else None
         self._failures = Failures()
         self._keys: OrderedDict[str, tuple[float, KeyRecord | None]] = OrderedDict()
-        self._keys_made = (0.0, False)
+        self._keys_made = (float("-inf"), False)
         self._threads = threads
 
     async def caller_of(self, scope: Scope) -> Principal:
-        """Raises RequestError: authentication-required, bad-credentials, too-many-failures,
-        identity-provider-unavailable; ArchiveError."""
+        """Who sends a request.
+
+        Raises RequestError: authentication-required, bad-credentials, too-many-failures,
+        identity-provider-unavailable; ArchiveError.
+        """
         headers, address = Headers(scope=scope), address_of(scope)
         given = headers.get("authorization")
         if given is None:
@@ -71,8 +74,11 @@ class Authenticator:
         return caller
 
     async def _may_be_anonymous(self, headers: Headers, address: str | None) -> bool:
-        """Without credentials only what surely comes from this machine, and from no page of another site."""
+        """Without credentials only what comes from this machine, through no proxy that says so, and from no page of
+        another site."""
         if self._required or not is_local(address) or any(name in headers for name in FORWARDED):
+            return False
+        if headers.get("sec-fetch-site") == "cross-site":  # a browser's word (W3C Fetch Metadata)
             return False
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != headers.get("host") and origin not in self._origins:

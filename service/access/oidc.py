@@ -111,4 +111,6 @@ class TokenVerifier:
 def _name(subject: str) -> str:
     """At most 96 characters, as the audit has room for."""
     name = f"oidc:{subject}"
-    return name if len(name) <= 96 and name.isprintable() else f"oidc:{hashlib.sha256(subject.encode()).hexdigest()}"
+    if len(name) <= 96 and name.isprintable():
+        return name
+    return f"oidc:{hashlib.sha256(subject.encode('utf-8', 'backslashreplace')).hexdigest()}"

@@ -30,6 +30,7 @@ from .receiving import Receiver
 from .resources import Resources
 from .routes import ROUTERS
 from .schemas import MAX_EXCLUDED
+from .search import CURSOR_SECRET
 from .settings import Settings
 
 __all__ = ["create_app"]
@@ -59,6 +60,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.max_requests + 8
         loaded = encoder or _load(settings, settings.model_path)
         catalog = open_catalog(settings.catalog_url)
+        catalog.secret(CURSOR_SECRET)  # made now where there is none: no search waits for a writer
         encoders = Encoders(
             loaded,
             settings.model_path,

@@ -94,6 +94,23 @@ def test_another_replica_goes_on_and_so_does_a_newer_index(own_archive: Settings
     assert pages[0]["generation"] == built.id != first["generation"]
 
 
+def test_a_replica_that_has_read_less_reads_on_before_it_answers(
+    own_archive: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.search.gallery.POLL_SECONDS", 1e9)
+    with serve(own_archive) as behind:
+        assert len(first_page(behind, 50)["hits"]) == 4
+        source = tmp_path / "more"
+        source.mkdir()
+        (source / "new.dcm").write_bytes(Film("1.2.3.77", 12, patient="P7").dicom())
+        (source / "reports.csv").write_text("study_instance_uid,findings\n1.2.3.77,New.\n")
+        take_in(own_archive, source)
+        with serve(own_archive) as ahead:
+            expected, first = uids(first_page(ahead, 50)), first_page(ahead)
+        assert len(expected) == 5
+        assert [uid for page in (first, *pages_after(behind, first)) for uid in uids(page)] == expected
+
+
 def test_with_other_encoders_the_list_cannot_be_gone_on_with(own_archive: Settings) -> None:
     other = FakeEncoder("e" * 64)
     with serve(own_archive) as client:

@@ -21,9 +21,9 @@ from index import Catalog, Place
 from ..errors import RequestError
 from .question import Question
 
-__all__ = ["LIFETIME", "Bookmark", "open_cursor", "seal_cursor"]
+__all__ = ["CURSOR_SECRET", "LIFETIME", "Bookmark", "open_cursor", "seal_cursor"]
 
-SECRET: Final = "search-cursor"
+CURSOR_SECRET: Final = "search-cursor"
 LIFETIME: Final = timedelta(hours=1)
 NONCE: Final = 12  # bytes
 FORMAT: Final = b"alta search cursor 1"  # authenticated with it: one of another format does not open
@@ -43,14 +43,14 @@ def seal_cursor(question: Question, place: Place, catalog: Catalog) -> str:
     bookmark = Bookmark(question, place, datetime.now(UTC) + LIFETIME)
     nonce = secrets.token_bytes(NONCE)
     content = zlib.compress(_BOOKMARK.dump_json(bookmark))
-    return base64.urlsafe_b64encode(nonce + AESGCM(catalog.secret(SECRET)).encrypt(nonce, content, FORMAT)).decode()
+    return base64.urlsafe_b64encode(nonce + AESGCM(catalog.secret(CURSOR_SECRET)).encrypt(nonce, content, FORMAT)).decode()
 
 
 def open_cursor(cursor: str, catalog: Catalog) -> Bookmark:
     """Raises RequestError bad-cursor: not one of this archive, changed, or too old."""
     try:
         sealed = base64.b64decode(cursor, altchars=b"-_", validate=True)
-        content = AESGCM(catalog.secret(SECRET)).decrypt(sealed[:NONCE], sealed[NONCE:], FORMAT)
+        content = AESGCM(catalog.secret(CURSOR_SECRET)).decrypt(sealed[:NONCE], sealed[NONCE:], FORMAT)
     except (InvalidTag, binascii.Error, ValueError):
         message = "Expected `next_cursor` of a reply of this archive, as it was; found something else."
         raise RequestError(message, "bad-cursor") from None

@@ -43,7 +43,8 @@ def seal_cursor(question: Question, place: Place, catalog: Catalog) -> str:
     bookmark = Bookmark(question, place, datetime.now(UTC) + LIFETIME)
     nonce = secrets.token_bytes(NONCE)
     content = zlib.compress(_BOOKMARK.dump_json(bookmark))
-    return base64.urlsafe_b64encode(nonce + AESGCM(catalog.secret(CURSOR_SECRET)).encrypt(nonce, content, FORMAT)).decode()
+    sealed = AESGCM(catalog.secret(CURSOR_SECRET)).encrypt(nonce, content, FORMAT)
+    return base64.urlsafe_b64encode(nonce + sealed).decode()
 
 
 def open_cursor(cursor: str, catalog: Catalog) -> Bookmark:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 __all__ = [
+    "DeletionReply",
     "Evidence",
     "FindingCount",
+    "FindingLabel",
     "FindingsSummary",
     "Health",
     "Hit",
@@ -32,6 +34,8 @@ __all__ = [
     "SearchReply",
     "SimilarReports",
     "SimilarityMapReply",
+    "StoredFile",
+    "StudiesReply",
     "Study",
     "StudyReply",
     "UsedCalibration",
@@ -42,9 +46,21 @@ __all__ = [
 ]
 
 
+class DeletionReply(TypedDict):
+    study_instance_uid: str
+    dry_run: bool
+    images: int
+    reports: int
+    embeddings: int
+    own_copies: int
+    in_place: int
+    priors: int
+
+
 class Evidence(TypedDict):
     text: str
     score: float
+    labels: list[FindingLabel]
     start: int | None
     end: int | None
 
@@ -57,6 +73,12 @@ class FindingCount(TypedDict):
     not_mentioned: int
     sides: dict[str, int]
     sentence: str
+
+
+class FindingLabel(TypedDict):
+    finding: str
+    assertion: Literal["present", "uncertain", "absent"]
+    laterality: Literal["left", "right", "bilateral"] | None
 
 
 class FindingsSummary(TypedDict):
@@ -80,6 +102,7 @@ class Hit(TypedDict):
     similar_reports: SimilarReports
     study: Study
     report: Report | None
+    labels: list[FindingLabel]
     evidence: list[Evidence]
 
 
@@ -190,6 +213,7 @@ class Report(TypedDict):
     findings: str | None
     impression: str | None
     text: str
+    language: str | None
 
 
 class ReportReply(TypedDict):
@@ -259,6 +283,19 @@ class SimilarityMapReply(TypedDict):
     warnings: list[Notice]
 
 
+class StoredFile(TypedDict):
+    file: int
+    status: Literal["accepted", "refused"]
+    reason: str | None
+    study_instance_uid: str | None
+    sop_instance_uid: str | None
+
+
+class StudiesReply(TypedDict):
+    files: list[StoredFile]
+    studies: list[str]
+
+
 class Study(TypedDict):
     study_instance_uid: str
     accession_number: str | None
@@ -267,6 +304,7 @@ class Study(TypedDict):
     views: list[str]
     sex: str | None
     age: float | None
+    institution: str | None
     image_url: str
 
 

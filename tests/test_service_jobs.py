@@ -135,6 +135,13 @@ def test_the_configured_may_be_told(client: TestClient, url: str) -> None:
     assert job["webhook"] == {"state": "waiting", "attempts": 0, "last_error": None, "next_attempt_at": None}
 
 
+def test_a_list_says_as_well_what_became_of_the_message(client: TestClient) -> None:
+    job_id = client.post("/v1/jobs", json={"kind": "embed", "webhook": f"{ORIGIN}/alta"}).json()["id"]
+    client.delete(f"/v1/jobs/{job_id}")
+    (listed,) = client.get("/v1/jobs").json()["jobs"]
+    assert listed["webhook"]["next_attempt_at"] and listed == client.get(f"/v1/jobs/{job_id}").json()
+
+
 @pytest.mark.parametrize(
     "asked",
     [

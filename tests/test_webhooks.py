@@ -4,7 +4,7 @@ import http.server
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from index import Catalog
-from index.jobs.deliveries import GIVEN_UP_AFTER, Delivery, delivery_of, take_due
+from index.jobs.deliveries import GIVEN_UP_AFTER, Delivery, deliveries_of, later, take_due
 from index.jobs.lease import claim, finish
 from index.jobs.queue import enqueue
 from index.tables import WebhookDelivery
+from index.tables.base import now
 from model.errors import ArchiveError
 from service.jobs.webhooks import Courier, origin_of, signature
 from service.settings import Settings
@@ -82,9 +83,7 @@ def end_a_job(catalog: Catalog, url: str) -> str:
 
 
 def message(catalog: Catalog, job_id: str) -> Delivery:
-    found = delivery_of(catalog, job_id)
-    assert found is not None
-    return found
+    return deliveries_of(catalog, [job_id])[job_id]
 
 
 def let_time_pass(catalog: Catalog, time: timedelta) -> None:
@@ -125,9 +124,22 @@ def test_the_signature_is_that_of_the_specification() -> None:
     )
 
 
-def test_what_was_not_taken_is_told_again_later_and_later(
-    catalog: Catalog, settings: Settings, receiver: Receiver
+@pytest.mark.parametrize(("attempt", "seconds"), [(1, 5), (2, 10), (5, 80), (11, 3600), (30, 3600)])
+def test_the_wait_doubles_up_to_an_hour_and_is_never_the_same(
+    sqlite_catalog: Catalog, attempt: int, seconds: float
 ) -> None:
+    job_id = end_a_job(sqlite_catalog, "https://a.example")
+    delivery = take_due(sqlite_catalog)
+    assert delivery is not None
+    waits = set()
+    for _ in range(2):
+        before = now()
+        later(sqlite_catalog, replace(delivery, attempts=attempt), "http-503")
+        waits.add((message(sqlite_catalog, job_id).next_attempt_at - before).total_seconds())
+    assert len(waits) == 2 and all(0.5 * seconds <= wait <= 1.5 * seconds + 30 for wait in waits)
+
+
+def test_what_was_not_taken_is_told_again(catalog: Catalog, settings: Settings, receiver: Receiver) -> None:
     receiver.answers = [503, 404, 200]
     job_id = end_a_job(catalog, receiver.url)
     courier = Courier(settings, catalog)
@@ -136,12 +148,9 @@ def test_what_was_not_taken_is_told_again_later_and_later(
     assert (first.state, first.attempts, first.last_error) == ("waiting", 1, "http-503")
     courier.deliver_due()
     assert len(receiver.told) == 1  # not yet
-    waits = []
     for _ in range(2):
-        before = message(catalog, job_id).next_attempt_at
         let_time_pass(catalog, timedelta(minutes=1))
         courier.deliver_due()
-        waits.append(message(catalog, job_id).next_attempt_at - before)
     assert message(catalog, job_id).state == "delivered" and message(catalog, job_id).attempts == 3
     assert len({headers["webhook-id"] for _, headers, _ in receiver.told}) == 1
 

@@ -1,6 +1,7 @@
 """Messages about jobs that ended: taken by one sender at a time, tried again later and later, given up after a day."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,7 +13,7 @@ from ..catalog import JOBS_LOCK, Catalog
 from ..tables import WebhookDelivery
 from .ending import clock
 
-__all__ = ["Delivery", "delivery_of", "delivered", "give_up", "later", "take_due"]
+__all__ = ["Delivery", "deliveries_of", "delivered", "give_up", "later", "take_due"]
 
 SENDING_S: Final = 60.0  # how long a sender has to say what became of a message, before another tries
 FIRST_S: Final = 5.0
@@ -80,11 +81,11 @@ def give_up(catalog: Catalog, delivery: Delivery, error: str) -> None:
         row.given_up_at, row.last_error = clock(session), error[:64]
 
 
-def delivery_of(catalog: Catalog, job_id: str) -> Delivery | None:
-    """The message about the end of a job; None where there is none (yet)."""
+def deliveries_of(catalog: Catalog, job_ids: Collection[str]) -> dict[str, Delivery]:
+    """The messages about the ends of jobs, by job; one that has not ended, or tells nobody, is absent."""
     with catalog.session() as session:
-        row = session.scalar(sa.select(WebhookDelivery).where(WebhookDelivery.job_id == job_id))
-    return None if row is None else Delivery.of(row)
+        rows = session.scalars(sa.select(WebhookDelivery).where(WebhookDelivery.job_id.in_(job_ids)))
+        return {row.job_id: Delivery.of(row) for row in rows}
 
 
 def _due(session: Session) -> sa.Select[WebhookDelivery]:

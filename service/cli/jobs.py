@@ -46,12 +46,12 @@ def list_command(limit: Annotated[int, typer.Option(min=1, help="Jobs shown, the
 def show(job_id: JobId) -> None:
     """All that is known of one job."""
     from index import open_catalog
-    from index.jobs.deliveries import delivery_of
+    from index.jobs.deliveries import deliveries_of
     from index.jobs.queue import read_job
 
     with closing(open_catalog(archive_settings().catalog_url)) as catalog:
         job = read_job(catalog, job_id)
-        delivery = delivery_of(catalog, job_id)
+        delivery = deliveries_of(catalog, [job_id]).get(job_id)
     for name, value in vars(job).items():
         console.print(f"{name}: {value}", markup=False, soft_wrap=True)
     if delivery is not None:

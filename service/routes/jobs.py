@@ -1,11 +1,12 @@
 """Durable jobs: asked for here, done by `alta worker`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from index.access.keys import ADMIN
-from index.jobs.deliveries import delivery_of
+from index.jobs.deliveries import deliveries_of
 from index.jobs.queue import cancel, enqueue, list_jobs, read_job
 from index.jobs.records import JobRecord
 
@@ -76,15 +77,13 @@ def jobs(
     limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 50,
 ) -> JobsReply:
     """Jobs, the newest first."""
-    return JobsReply(
-        jobs=[JobReply.of(job) for job in list_jobs(resources.catalog, state=state, kind=kind, limit=limit)]
-    )
+    return JobsReply(jobs=_replies(resources, list_jobs(resources.catalog, state=state, kind=kind, limit=limit)))
 
 
 @router.get("/{job_id}", responses=problem_responses(401, 403, 404, 422, 503))
 def job(resources: ResourcesDep, job_id: JobId) -> JobReply:
     """One job: how far it is, what came of it, and whether its webhook was told."""
-    return _reply(resources, read_job(resources.catalog, job_id))
+    return _replies(resources, [read_job(resources.catalog, job_id)])[0]
 
 
 @router.delete(
@@ -93,8 +92,9 @@ def job(resources: ResourcesDep, job_id: JobId) -> JobReply:
 def cancel_job(resources: ResourcesDep, job_id: JobId) -> JobReply:
     """Call a job off; its record stays. One that runs ends after the batch under way, and what it has done stays done;
     one that has ended stays as it is."""
-    return _reply(resources, cancel(resources.catalog, job_id))
+    return _replies(resources, [cancel(resources.catalog, job_id)])[0]
 
 
-def _reply(resources: Resources, job: JobRecord) -> JobReply:
-    return JobReply.of(job, delivery_of(resources.catalog, job.id) if job.webhook else None)
+def _replies(resources: Resources, jobs: Sequence[JobRecord]) -> list[JobReply]:
+    deliveries = deliveries_of(resources.catalog, [job.id for job in jobs if job.webhook])
+    return [JobReply.of(job, deliveries.get(job.id)) for job in jobs]

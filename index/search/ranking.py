@@ -49,7 +49,7 @@ def rank_candidates(candidates: Candidates, ranking: Ranking, query: np.ndarray,
 
 
 def _fused(candidates: Candidates, ranking: Ranking, query: np.ndarray, count: int) -> Scored:
-    """Fagin's threshold algorithm (PODS 2001), by doubling: both lists grow until nothing that is in neither can be
+    """Fagin's threshold algorithm (PODS 2001), in steps: both lists grow until nothing that is in neither can be
     among the best, as its parts are at most the last of each list. At ``DEEPEST`` the best of those are taken."""
     depth = max(FIRST_DEPTH, 2 * count)
     while True:

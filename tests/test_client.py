@@ -90,10 +90,14 @@ def test_findings_maps_studies_and_images(alta: Client) -> None:
 def test_what_is_written(alta: Client, tmp_path: Path) -> None:
     path = tmp_path / "film.dcm"
     path.write_bytes(Film("1.2.9.2", 2).dicom())
-    stored = alta.store([path, io.BytesIO(Film("1.2.9.2", 3).dicom())])
-    assert len(stored["00081199"]["Value"]) == 2
-    assert alta.store([b"no DICOM file"])["0008119A"]["Value"]  # refused, which is a result
-    assert alta.send_reports(REPORT)["reports"][0]["status"] == "matched"
+    stored = alta.store_studies([path, io.BytesIO(Film("1.2.9.2", 3).dicom())])
+    assert [file["status"] for file in stored["files"]] == ["accepted", "accepted"]
+    assert alta.store_studies([b"no DICOM file"])["files"][0]["status"] == "refused"  # which is a result
+    assert alta.send_fhir(REPORT)["reports"][0]["status"] == "matched"
+    assert alta.send_report({"study_instance_uid": "1.2.9.2", "text": "Clear."})["reports"][0]["status"] == "matched"
+    assert alta.delete_study("1.2.9.2", dry_run=True)["images"] == 2
+    assert alta.delete_study("1.2.9.2")["reports"] == 1
+    alta.restore_study("1.2.9.2")
 
 
 def test_jobs_are_asked_for_waited_for_and_called_off(alta: Client, data: Path) -> None:
@@ -128,7 +132,7 @@ def test_everything_may_be_awaited_as_well(url: str, tmp_path: Path) -> None:
             assert [reply["hits"][0]["rank"] for reply in replies] == [1, 1, 1]
             hits = [hit async for hit in alta.hits(await alta.search(text="effusion", options={"top_k": 2}))]
             assert len(hits) >= 2
-            assert len((await alta.store([path]))["00081199"]["Value"]) == 1
+            assert (await alta.store_studies([path]))["studies"] == ["1.2.9.3"]
             with pytest.raises(Problem, match="unknown-study"):
                 await alta.study("1.2.999")
 
@@ -146,7 +150,7 @@ def test_names_of_files_are_not_sent(tmp_path: Path) -> None:
 
     alta = scripted(keep)
     alta.search([path])
-    alta.store([path])
+    alta.store_studies([path])
     assert len(bodies) == 2
     assert not any(b"Secret^Patient.dcm" in body for body in bodies)
     assert all(FILM in body for body in bodies)
@@ -252,8 +256,8 @@ def test_writes_that_count_once_are_sent_again_whole(waits: list[float], tmp_pat
     path.write_bytes(FILM)
     answer, seen = script(AWAY, OK, AWAY, OK)
     alta = scripted(answer)
-    alta.store([path, io.BytesIO(FILM)])
-    alta.send_reports(REPORT)
+    alta.store_studies([path, io.BytesIO(FILM)])
+    alta.send_fhir(REPORT)
     assert [request.content.count(FILM) for request in seen[:2]] == [2, 2]
     assert json.loads(seen[3].content) == REPORT
 

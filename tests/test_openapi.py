@@ -122,12 +122,8 @@ def test_answers_of_400_and_above_are_problems_unless_a_call_says_what_else(docu
         for status, response in operation["responses"].items()
         if int(status) >= 400 and PROBLEM not in resolved(document, response).get("content", {})
     }
-    assert others == {
-        ("GET /readyz", "503"),
-        ("POST /dicomweb/studies", "409"),
-        ("POST /dicomweb/studies/{study_instance_uid}", "409"),
-        ("POST /v1/reports/fhir", "409"),
-    }
+    told = {(name, status) for name, status in others if name.startswith("POST ") and status == "409"}
+    assert others - told == {("GET /readyz", "503")}  # 409: what became of each file or report, of which none was taken
 
 
 def test_every_problem_is_an_example_under_its_status(document: dict[str, Any]) -> None:

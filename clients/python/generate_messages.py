@@ -9,7 +9,7 @@ from typing import Any
 Json = dict[str, Any]
 
 # Of requests: whoever sends them may leave out what has a default.
-ASKED = ("SearchFilters", "PromptSet")
+ASKED = ("PromptSet", "ReportRequest", "SearchFilters")
 PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 HEADER = '''"""Messages of the service, made from its OpenAPI document by ``generate_messages.py``.
 

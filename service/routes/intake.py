@@ -39,7 +39,12 @@ FILES: Final = {
 BODY: Final = {
     "requestBody": {
         "required": True,
-        "content": {FORM: {"schema": {"type": "object", "required": ["files"], "properties": {"files": FILES}}}},
+        "content": {
+            FORM: {
+                "schema": {"type": "object", "required": ["files"], "properties": {"files": FILES}},
+                "example": {"files": ["(pa.dcm)", "(lateral.dcm)"]},
+            }
+        },
     }
 }
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Generic, TypeAlias, TypeVar
 
 import httpx
 
-__all__ = ["Call", "File", "bytes_of", "json_of", "related_parts"]
+__all__ = ["Call", "File", "bytes_of", "json_of", "nothing_of"]
 
 T = TypeVar("T")
 
 File: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO"
 """A path, which is opened and streamed; bytes; or a binary stream, which is read from where it stands."""
-
-CHUNK = 2**16
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Call(Generic[T]):
     """parse: an answer to the result. repeatable: sent twice it does no more than sent once. also: statuses from 400 on
     that are results, not problems.
 
-    files: form fields and their files. parts: of a multipart/related body. headers: of this call.
+    files: form fields and their files. headers: of this call.
     """
 
     method: str
@@ -38,12 +36,10 @@ class Call(Generic[T]):
     json: Any = None
     form: Mapping[str, str | list[str]] = field(default_factory=dict)
     files: Sequence[tuple[str, File]] = ()
-    parts: Sequence[File] = ()
 
     def can_be_sent_again(self) -> bool:
         """Streams that cannot be rewound can be sent once."""
-        given = [*(file for _, file in self.files), *self.parts]
-        return all(isinstance(file, (str, os.PathLike, bytes)) or file.seekable() for file in given)
+        return all(isinstance(file, (str, os.PathLike, bytes)) or file.seekable() for _, file in self.files)
 
     def form_files(self, opened: ExitStack) -> list[tuple[str, tuple[str, bytes | BinaryIO, str]]]:
         """For httpx. Files are sent under neutral names: their own may be about a patient."""
@@ -53,23 +49,12 @@ class Call(Generic[T]):
         ]
 
 
-def related_parts(parts: Sequence[File], boundary: str) -> Iterator[bytes]:
-    """A multipart/related body of DICOM files (PS3.18 10.5), file after file, never a whole one in memory."""
-    for part in parts:
-        yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        with ExitStack() as opened:
-            file = _open(part, opened)
-            if isinstance(file, bytes):
-                yield file
-            else:
-                while chunk := file.read(CHUNK):
-                    yield chunk
-        yield b"\r\n"
-    yield f"--{boundary}--\r\n".encode()
-
-
 def json_of(response: httpx.Response) -> Any:
     return response.json()
+
+
+def nothing_of(response: httpx.Response) -> None:
+    return None
 
 
 def bytes_of(response: httpx.Response) -> bytes:

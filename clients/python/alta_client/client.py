@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -13,7 +12,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 import httpx
 
 from . import operations
-from .calls import Call, related_parts
+from .calls import Call
 from .exchange import Exchange, Outcome, Retries, exchange
 from .messages import Hit, SearchReply
 
@@ -68,8 +67,11 @@ class _Operations:
     similarity_overlay = _sent(operations.similarity_overlay)
     study = _sent(operations.study)
     image = _sent(operations.image)
-    store = _sent(operations.store)
-    send_reports = _sent(operations.send_reports)
+    store_studies = _sent(operations.store_studies)
+    delete_study = _sent(operations.delete_study)
+    restore_study = _sent(operations.restore_study)
+    send_report = _sent(operations.send_report)
+    send_fhir = _sent(operations.send_fhir)
     model = _sent(operations.model)
     ready = _sent(operations.ready)
     start_job = _sent(operations.start_job)
@@ -140,9 +142,9 @@ class Client(_Operations):
 
     def _send(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
         with ExitStack() as opened:
-            arguments, parts = _arguments(call, self._sent_always, opened)
+            arguments = _arguments(call, self._sent_always, opened)
             try:
-                return self._http.request(call.method, self._base_url + call.path, content=parts, **arguments)
+                return self._http.request(call.method, self._base_url + call.path, **arguments)
             except httpx.TransportError as error:
                 return error
 
@@ -204,25 +206,16 @@ class AsyncClient(_Operations):
 
     async def _send(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
         with ExitStack() as opened:
-            arguments, parts = _arguments(call, self._sent_always, opened)
-            content = None if parts is None else _asynchronous(parts)
+            arguments = _arguments(call, self._sent_always, opened)
             try:
-                return await self._http.request(call.method, self._base_url + call.path, content=content, **arguments)
+                return await self._http.request(call.method, self._base_url + call.path, **arguments)
             except httpx.TransportError as error:
                 return error
 
 
-def _arguments(
-    call: Call[Any], sent_always: dict[str, str], opened: ExitStack
-) -> tuple[dict[str, Any], Iterator[bytes] | None]:
-    """For ``request`` of httpx: all but the content, and the content where it is streamed. Files are opened anew."""
-    headers = {**sent_always, **call.headers}
-    parts = None
-    if call.parts:
-        boundary = uuid.uuid4().hex
-        headers["Content-Type"] = f'multipart/related; type="application/dicom"; boundary={boundary}'
-        parts = related_parts(call.parts, boundary)
-    arguments: dict[str, Any] = {"headers": headers}
+def _arguments(call: Call[Any], sent_always: dict[str, str], opened: ExitStack) -> dict[str, Any]:
+    """For ``request`` of httpx. Files are opened anew each time."""
+    arguments: dict[str, Any] = {"headers": {**sent_always, **call.headers}}
     for name, value in (
         ("params", call.query),
         ("json", call.json),
@@ -231,9 +224,4 @@ def _arguments(
     ):
         if value:
             arguments[name] = value
-    return arguments, parts
-
-
-async def _asynchronous(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
+    return arguments

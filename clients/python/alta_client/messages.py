@@ -28,6 +28,7 @@ __all__ = [
     "QueryFile",
     "Report",
     "ReportReply",
+    "ReportRequest",
     "ReportsReply",
     "Scores",
     "SearchFilters",
@@ -222,6 +223,22 @@ class ReportReply(TypedDict):
     reason: str | None
     detail: str | None
     study_instance_uid: str | None
+
+
+class ReportRequest(TypedDict, total=False):
+    study_instance_uid: str | None
+    accession_number: str | None
+    patient_id: str | None
+    text: str | None
+    indication: str | None
+    comparison: str | None
+    findings: str | None
+    impression: str | None
+    language: str | None
+    status: Literal["preliminary", "final", "corrected", "withdrawn"] | None
+    issued: str | None
+    number: str | None
+    numbering: str | None
 
 
 class ReportsReply(TypedDict):

@@ -12,19 +12,22 @@ from time import monotonic
 from typing import Any, Literal, TypedDict
 from urllib.parse import quote
 
-from .calls import Call, File, bytes_of, json_of
+from .calls import Call, File, bytes_of, json_of, nothing_of
 from .errors import ClientError, JobFailed
 from .exchange import Exchange, Pause, Retries, exchange
 from .messages import (
+    DeletionReply,
     Health,
     JobReply,
     JobsReply,
     ModelCard,
     PromptSet,
+    ReportRequest,
     ReportsReply,
     SearchFilters,
     SearchReply,
     SimilarityMapReply,
+    StudiesReply,
     StudyReply,
     ZeroShotReply,
 )
@@ -33,19 +36,22 @@ __all__ = [
     "RankBy",
     "SearchOptions",
     "cancel_job",
+    "delete_study",
     "image",
     "job",
     "jobs",
     "model",
     "next_page",
     "ready",
+    "restore_study",
     "search",
-    "send_reports",
+    "send_fhir",
+    "send_report",
     "similar",
     "similarity_map",
     "similarity_overlay",
     "start_job",
-    "store",
+    "store_studies",
     "study",
     "wait_for_job",
     "zero_shot",
@@ -162,17 +168,33 @@ def image(study_instance_uid: str, *, view: View = "frontal", size: int = 512) -
     return Call("GET", path, bytes_of, query={"view": view, "size": str(size)})
 
 
-def store(files: Sequence[File], *, study_instance_uid: str | None = None) -> Call[dict[str, Any]]:
-    """Send DICOM files to the archive (STOW-RS), streamed one after the other; a file sent twice is stored once.
+def store_studies(files: Sequence[File]) -> Call[StudiesReply]:
+    """Send DICOM files to the archive, streamed one after the other; a file that is sent twice is stored once.
 
-    The Store Instances Response Module (PS3.18 annex I), also where some or all files were refused.
+    ``files`` of the reply says of each whether it was accepted, also where none was.
     """
-    path = "/dicomweb/studies" + (f"/{quote(study_instance_uid, safe='')}" if study_instance_uid else "")
-    return Call("POST", path, json_of, also=(409,), headers={"Accept": "application/dicom+json"}, parts=files)
+    sent = [("files", file) for file in files]
+    return Call("POST", "/v1/studies", json_of, also=(409,), files=sent)
 
 
-def send_reports(resource: Mapping[str, Any]) -> Call[ReportsReply]:
-    """A FHIR R4 DiagnosticReport or a Bundle of them; one that is sent twice counts once."""
+def delete_study(study_instance_uid: str, *, dry_run: bool = False) -> Call[DeletionReply]:
+    """Delete a study from the archive; it does not come back until it is restored."""
+    path = f"/v1/studies/{quote(study_instance_uid, safe='')}"
+    return Call("DELETE", path, json_of, query={"dry_run": "true"} if dry_run else {})
+
+
+def restore_study(study_instance_uid: str) -> Call[None]:
+    """Let a deleted study in again, when it is sent or ingested the next time."""
+    return Call("POST", f"/v1/studies/{quote(study_instance_uid, safe='')}/restore", nothing_of)
+
+
+def send_report(report: ReportRequest) -> Call[ReportsReply]:
+    """Send one report; a newer version replaces, one that is sent twice counts once."""
+    return Call("POST", "/v1/reports", json_of, also=(409,), json=report)
+
+
+def send_fhir(resource: Mapping[str, Any]) -> Call[ReportsReply]:
+    """Send a FHIR R4 DiagnosticReport or a Bundle of them, likewise."""
     headers = {"Content-Type": "application/fhir+json"}
     return Call("POST", "/v1/reports/fhir", json_of, also=(409,), headers=headers, json=resource)
 

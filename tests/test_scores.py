@@ -10,7 +10,7 @@ from index import IMAGE_WEIGHTS, Catalog, Ranking, Scale, build_generation, live
 from index.generations.nearest import LEAST_STUDIES, nearest_of_others
 from index.generations.rows import write_rows
 from index.generations.scores import LEVELS, ArchiveScores, Quantiles
-from index.tables import IMAGE, REPORT, Embedding, Study
+from index.tables import IMAGE, REPORT, Embedding, Generation, Study
 from tests.test_generations import MODEL
 from tests.test_ranking import ROWS, add_embeddings, add_studies, vectors
 
@@ -62,6 +62,16 @@ def test_no_percentile_says_more_than_the_pairs_do(archive: Catalog) -> None:
     pairs = len(pairs_of_others(archive, IMAGE, IMAGE))
     assert found.percentile(2.0) == LEVELS[len(found.values) - 1]
     assert pairs * (1 - found.percentile(2.0) / 100) >= 20 > pairs * (1 - LEVELS[len(found.values)] / 100)
+
+
+def test_a_generation_from_before_is_built_again_and_a_new_one_is_not(archive: Catalog, tmp_path: Path) -> None:
+    first = live_generation(archive)
+    assert first is not None
+    with archive.write() as session:
+        session.execute(sa.update(Generation).values(scores="{}"))
+    again = build_generation(archive, tmp_path, MODEL)
+    assert again.id != first.id and again.scores == first.scores
+    assert build_generation(archive, tmp_path, MODEL).id == again.id
 
 
 def test_scores_between_levels_are_interpolated_and_equal_levels_are_one_step() -> None:

@@ -252,9 +252,9 @@ def _current(
     engine: str | None,
     engines: Mapping[str, Engine],
 ) -> GenerationInfo | None:
-    """The live generation when it already holds exactly the rows there are, and its files are whole."""
+    """The live generation when it already holds exactly the rows there are, its files are whole and scores measured."""
     live = live_row(session)
-    if live is None or live.model_fingerprint != fingerprint:
+    if live is None or live.model_fingerprint != fingerprint or not live.scores.measured:
         return None
     for kind in KINDS:
         # Rows are added and deleted, never changed, and ids only grow: these two name the set of rows.

@@ -49,9 +49,11 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class ArchiveScores:
-    """By what is asked with and what is ranked by; what could not be measured is absent."""
+    """By what is asked with and what is ranked by; what could not be measured is absent. measured: whether that was
+    tried, as it is for every generation that is built now."""
 
     quantiles: Mapping[tuple[str, str], Quantiles]
+    measured: bool
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "ArchiveScores":
@@ -61,7 +63,8 @@ class ArchiveScores:
                 (asked, by): Quantiles(found["values"], Scale(found["mean"], found["deviation"]))
                 for asked, rankings in stored.items()
                 for by, found in rankings.items()
-            }
+            },
+            bool(stored),
         )
 
     def ranking(self, asked: AskedWith, image_weight: float) -> Ranking:

@@ -1,6 +1,5 @@
 """Prometheus metrics of one app. Labels come from closed sets, so none can name a patient or grow without end."""
 
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final, Literal, get_args
 
@@ -12,7 +11,7 @@ __all__ = ["UNMATCHED", "Metrics", "Stage", "method_label"]
 
 Stage = Literal["receive", "decode", "queue", "encode", "search", "evidence", "finish"]
 
-UNMATCHED: Final = "-"  # the route of a request for an address that is none
+UNMATCHED: Final = "-"  # the route of what was turned away before one was found, or asked for an address that is none
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -30,7 +29,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self._requests = Histogram(
             "alta_http_request_duration_seconds",
-            "Requests, from the first byte of the header to the last of the answer.",
+            "Requests, from their header to the end of their answer.",
             ("method", "route", "status"),
             buckets=SECONDS,
             registry=registry,
@@ -84,12 +83,3 @@ class Metrics:
 
     def count_batch(self, line: str, size: int) -> None:
         self._batch_size.labels(line).observe(size)
-
-    def documented(self) -> Mapping[str, str]:
-        """Names as they are scraped, and what each is; those of the process itself are the library's."""
-        found = {}
-        for metric in self.registry.collect():
-            if metric.name.startswith("alta_"):
-                suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")
-                found[metric.name + suffix] = metric.documentation
-        return found

@@ -37,6 +37,15 @@ def catalog_of_threes(sqlite_catalog: Catalog, tmp_path: Path) -> Catalog:
     return sqlite_catalog
 
 
+@pytest.fixture
+def threes_on_each(catalog: Catalog, tmp_path: Path) -> Catalog:
+    """The same on each database in turn."""
+    add_studies(catalog, range(ROWS), same_for_three)
+    add_embeddings(catalog, range(ROWS), OF)
+    build_generation(catalog, tmp_path, MODEL)
+    return catalog
+
+
 def ids(page: Page) -> list[int]:
     return [hit.study_id for hit in page.hits]
 
@@ -129,22 +138,22 @@ def test_a_list_of_one_report_ends_and_says_that_it_was_cut(
     assert (len(page.hits), page.hits[0].similar, page.more, page.cut) == (1, 29, False, True)
 
 
-def test_what_arrives_is_on_no_later_page_and_moves_none(catalog_of_threes: Catalog, tmp_path: Path) -> None:
-    gallery = Gallery(catalog_of_threes, tmp_path)
+def test_what_arrives_is_on_no_later_page_and_moves_none(threes_on_each: Catalog, tmp_path: Path) -> None:
+    gallery = Gallery(threes_on_each, tmp_path)
     gallery.refresh(now=True)
     snapshot = gallery.snapshot
     assert snapshot is not None
     search = Search(QUERY, FUSED)
     expected = all_pages(snapshot, search, 8)
     first = snapshot.page(search, 8)
-    add_studies(catalog_of_threes, range(ROWS, ROWS + 40), same_for_three)
-    add_embeddings(catalog_of_threes, range(ROWS, ROWS + 40), {kind: np.tile(QUERY, (ROWS + 40, 1)) for kind in OF})
+    add_studies(threes_on_each, range(ROWS, ROWS + 40), same_for_three)
+    add_embeddings(threes_on_each, range(ROWS, ROWS + 40), {kind: np.tile(QUERY, (ROWS + 40, 1)) for kind in OF})
     gallery.refresh(now=True)
     newer = gallery.snapshot
     assert newer is not None and newer.page(search, 8).hits[0].study_id > ROWS  # what arrived would be first
     assert ids(first) + all_after(newer, later(search, snapshot.seen), place_of(first)) == expected
-    build_generation(catalog_of_threes, tmp_path, MODEL)  # and is in the index now
-    rebuilt = opened(catalog_of_threes, tmp_path)
+    build_generation(threes_on_each, tmp_path, MODEL)  # and is in the index now
+    rebuilt = opened(threes_on_each, tmp_path)
     assert rebuilt.info.id != snapshot.info.id
     assert ids(first) + all_after(rebuilt, later(search, snapshot.seen), place_of(first)) == expected
 
@@ -175,20 +184,20 @@ def test_a_study_that_is_removed_is_missing_and_nothing_else(
 
 @pytest.mark.parametrize("which", [2, 20], ids=["shown already", "not shown yet"])
 def test_a_report_that_is_corrected_does_not_come_back_with_another_score(
-    catalog_of_threes: Catalog, tmp_path: Path, which: int
+    threes_on_each: Catalog, tmp_path: Path, which: int
 ) -> None:
     search = Search(QUERY, FUSED, group_reports=False)
-    snapshot = opened(catalog_of_threes, tmp_path)
+    snapshot = opened(threes_on_each, tmp_path)
     expected = all_pages(snapshot, search, 8)
     first = snapshot.page(search, 8)
     corrected = next(study_id for study_id in expected[which:] if has(REPORT, study_id - 1))
-    with catalog_of_threes.write() as session:
+    with threes_on_each.write() as session:
         remove_embeddings(session, Embedding.study_id == corrected, Embedding.kind == REPORT)
     without = [study_id for study_id in expected[8:] if study_id != corrected]
-    removed = opened(catalog_of_threes, tmp_path)
+    removed = opened(threes_on_each, tmp_path)
     assert all_after(removed, later(search, snapshot.seen), place_of(first)) == without
-    with catalog_of_threes.write() as session:
+    with threes_on_each.write() as session:
         about = {"model_fingerprint": MODEL, "source_hash": "1" * 64, "vector": (-QUERY).tobytes()}
         session.add(Embedding(study_id=corrected, kind=REPORT, **about))
-    again = opened(catalog_of_threes, tmp_path)
+    again = opened(threes_on_each, tmp_path)
     assert all_after(again, later(search, snapshot.seen), place_of(first)) == without

@@ -4,6 +4,7 @@ Axes: N sentences, D width.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = ["add_evidence", "add_labels"]
 HITS: Final = 10
 SENTENCES_READ: Final = 12
 SENTENCES_SHOWN: Final = 3
+SENTENCES_KNOWN: Final = 20_000  # whose findings are not read again: some MB, and reports repeat their sentences
 
 
 def add_evidence(
@@ -49,7 +51,7 @@ def add_evidence(
         start += len(sentences)
         for place, score in best_sentences(query, of_hit, SENTENCES_SHOWN):
             said = sentences[place]
-            labels = _labels(report_findings([said.text])[1:]) if english else []  # the first is No Finding
+            labels = _labels(_findings_of(said.text)) if english else []
             hit.evidence.append(Evidence(text=said.text, score=score, labels=labels, start=said.start, end=said.end))
     return []
 
@@ -62,6 +64,11 @@ def add_labels(catalog: Catalog, found: Sequence[SearchHit], hits: Sequence[Hit]
         hit.labels = _labels(labels.get(one.study_id, ()))
     counts = summarise_findings(list(labels.values()))
     return FindingsSummary(reports_read=len(labels), findings=[FindingCount(**vars(count)) for count in counts])
+
+
+@lru_cache(SENTENCES_KNOWN)
+def _findings_of(sentence: str) -> tuple[ReportFinding, ...]:
+    return tuple(report_findings([sentence])[1:])  # the first is No Finding
 
 
 def _labels(rows: Sequence[ReportFinding]) -> list[FindingLabel]:

@@ -1,5 +1,6 @@
 """Who may ask: keys, scopes, limits, and an entry in the audit for every answer, on the running app."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,8 +48,6 @@ def opened(folder: Path) -> Iterator[Catalog]:
 @pytest.fixture
 def folder(archive_folder: Path, tmp_path: Path) -> Path:
     """A copy of the archive, whose keys and audit are this test's own."""
-    import shutil
-
     shutil.copytree(archive_folder, tmp_path / "data")
     return tmp_path / "data"
 
@@ -151,10 +150,6 @@ def test_where_authentication_is_required_nobody_is_let_in_without(archive_folde
 
 
 def test_the_body_of_who_is_not_let_in_is_not_read(archive_folder: Path) -> None:
-    def body() -> Iterator[bytes]:
-        pytest.fail("it was read")
-        yield b""
-
     read = []
 
     async def app(scope, receive, send) -> None:

@@ -11,11 +11,13 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from index import Catalog
+from index import Catalog, migrate, open_catalog
 from index.access.audit import Event, list_entries, record_events, study_key, verify_audit
 from index.catalog import ACCESS_LOCK, WRITER_LOCK
 from model.errors import ArchiveError
 from service.access.audit_writer import AuditWriter
+from service.app import create_app
+from tests.fakes import FakeEncoder
 from tests.live_service import live
 from tests.service_samples import A1, A2, Film, form, serve, settings_for
 from tests.test_access import QUERY, TEXT, CardOf, folder, key, opened, problem, raising
@@ -36,11 +38,14 @@ def client(folder: Path) -> Iterator[TestClient]:
 
 @pytest.fixture
 def entries(folder: Path) -> Entries:
+    """Those that were written since the test began; other tests read the archive that this one's is a copy of."""
+
     def read() -> list[dict[str, Any]]:
         with opened(folder) as catalog:
             return list(list_entries(catalog))
 
-    return read
+    before = len(read())
+    return lambda: read()[before:]
 
 
 def test_an_entry_says_who_asked_what_about_which_study_from_where_with_how_many_results(
@@ -60,9 +65,6 @@ def test_an_entry_says_who_asked_what_about_which_study_from_where_with_how_many
 
 
 def test_the_address_is_the_peers(archive_folder: Path, folder: Path, key: CardOf, entries: Entries) -> None:
-    from service.app import create_app
-    from tests.fakes import FakeEncoder
-
     app = create_app(settings_for(folder), encoder=FakeEncoder())
     with TestClient(app, base_url="http://localhost", client=("10.0.0.7", 4711)) as client:
         answer = client.get(f"/v1/studies/{A1}", headers=key("search") | {"X-Forwarded-For": "10.9.9.9"})
@@ -236,8 +238,6 @@ def test_what_waits_is_written_when_the_service_ends(catalog: Catalog) -> None:
 
 
 def test_on_postgresql_a_long_ingest_does_not_hold_the_audit_up(postgres_url: str) -> None:
-    from index import migrate, open_catalog
-
     migrate(postgres_url)
     catalog = open_catalog(postgres_url)
     with catalog.write(WRITER_LOCK):

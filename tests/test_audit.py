@@ -1,5 +1,6 @@
 """The audit: entries are added, never changed, and a chain of digests shows what was done to them nevertheless."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 
@@ -78,8 +79,6 @@ def test_the_first_entry_that_was_touched_is_named(written: Catalog, statement: 
 
 
 def test_an_entry_that_was_put_in_with_a_digest_of_its_own_breaks_the_next(written: Catalog) -> None:
-    import hashlib
-
     forged = next(entry for entry in list_entries(written) if entry["id"] == 3) | {"caller": "key:9"}
     digest = hashlib.sha256(canonical(forged)).hexdigest()
     tamper(written, sa.update(TABLE).where(TABLE.c.id == 3).values(caller="key:9", digest=digest))

@@ -95,6 +95,7 @@ def test_forgetting_as_the_page_says(filled: Alta, tmp_path: Path, monkeypatch: 
     assert "1.dcm" in out
     code, out, err = filled("archive", "forget", "--patient", "4711", "--yes")
     assert code == 0 and "Nothing is left" in out, err
+    assert "patient-forgotten" in filled("audit", "list")[1]
     assert "1 studies, 1 reports" in filled("index", "status")[1]
     assert "forgotten-patient" in filled("ingest", "archive")[1]
     assert filled("archive", "remember", "--patient", "4711")[0] == 0

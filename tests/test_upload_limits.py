@@ -5,13 +5,16 @@ import gzip
 import io
 import json
 import os
+import shutil
 import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import httpx
+import pydicom
 import pytest
 from PIL import Image
 from pydicom.encaps import encapsulate
@@ -25,7 +28,6 @@ pytest_plugins = ["tests.service_fixtures"]
 
 SEARCH = "/v1/search/image-to-text"
 MEBIBYTE = 2**20
-ZEROS = zlib.compress(bytes(256 * MEBIBYTE), 9)  # a quarter of a MiB
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +60,19 @@ def forget_peaks() -> dict[int, int]:
     return {pid: peak(pid) for pid in pids}
 
 
+@cache
+def zeros() -> bytes:
+    """256 MiB of them, compressed to a quarter of one."""
+    return zlib.compress(bytes(256 * MEBIBYTE), 9)
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_of(width: int, height: int, *extra: bytes) -> bytes:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", ZEROS) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", zeros()) + chunk(b"IEND", b"")
 
 
 def jpeg_of(width: int, height: int) -> bytes:
@@ -81,8 +89,6 @@ def dicom_of(rows: int, columns: int) -> bytes:
 
 def jpeg_2000_dicom(rows: int, columns: int) -> bytes:
     """The header says the truth about a small image; the codestream claims rows x columns."""
-    import pydicom
-
     dataset = pydicom.dcmread(io.BytesIO(Film("1.2.9.1", 1).dicom()))
     dataset.compress(JPEG2000Lossless)
     frame = bytearray(pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1))
@@ -108,11 +114,11 @@ BOMBS = {
     "png of 4 gigapixels": (lambda: png_of(65535, 65535), "too-many-pixels"),
     "png of one endless row": (lambda: png_of(2**31 - 1, 1), "too-many-pixels"),
     "png with a colour profile of 256 MiB": (
-        lambda: png_of(96, 96, chunk(b"iCCP", b"x\0\0" + ZEROS)), "truncated",
+        lambda: png_of(96, 96, chunk(b"iCCP", b"x\0\0" + zeros())), "truncated",
     ),
-    "png with a text of 256 MiB": (lambda: png_of(96, 96, chunk(b"zTXt", b"x\0\0" + ZEROS)), "truncated"),
+    "png with a text of 256 MiB": (lambda: png_of(96, 96, chunk(b"zTXt", b"x\0\0" + zeros())), "truncated"),
     "png with an international text of 256 MiB": (
-        lambda: png_of(96, 96, chunk(b"iTXt", b"x\0\1\0\0\0" + ZEROS)), "truncated",
+        lambda: png_of(96, 96, chunk(b"iTXt", b"x\0\1\0\0\0" + zeros())), "truncated",
     ),
     "png with more pixels than it says": (lambda: png_of(96, 96), "blank-image"),
     "jpeg of 4 gigapixels": (lambda: jpeg_of(65500, 65500), "too-many-pixels"),
@@ -145,8 +151,6 @@ def test_the_largest_usable_picture_is_no_bomb(url: str) -> None:
 def test_a_bomb_that_is_stored_is_refused_as_well(
     archive_folder: Path, tmp_path: Path, make: Callable[[], bytes]
 ) -> None:
-    import shutil
-
     shutil.copytree(archive_folder, tmp_path / "data")
     headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=x'}
 
@@ -227,6 +231,13 @@ def connected(url: str) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=30)
 
 
+def read_all(connection: socket.socket) -> bytes:
+    pieces = []
+    while piece := connection.recv(4096):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
 def test_who_does_not_end_the_head_of_a_request_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
     with connected(url) as silent, connected(url) as slow, connected(url) as second:
@@ -235,23 +246,19 @@ def test_who_does_not_end_the_head_of_a_request_is_not_waited_for(url: str, monk
         assert b"200 OK" in second.recv(4096)
         second.sendall(b"GET /livez HT")
         for connection in (silent, slow, second):
-            read = b""
-            while piece := connection.recv(4096):
-                read += piece
+            read = read_all(connection)
             assert b"HTTP/1.1 400" in read and b"within" in read
 
 
 def test_a_body_may_come_later_than_its_head(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
-    waited = threading.Event()
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.05)
-    with connected(url) as connection:
+    with connected(url) as connection, connected(url) as late:
         body = b'{"text": "effusion"}'
         lines = ("POST /v1/search/text-to-image HTTP/1.1", "Host: localhost", "Content-Type: application/json")
         head = "\r\n".join((*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""))
         connection.sendall(head.encode())
-        waited.wait(0.2)  # longer than a head may take
+        late.sendall(b"GET")
+        assert b"within" in read_all(late)  # so the time of a head is over
         connection.sendall(body)
         assert b"200 OK" in connection.recv(65536)
 

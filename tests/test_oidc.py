@@ -273,6 +273,19 @@ def test_known_keys_go_on_when_the_provider_is_down(provider: Provider, verifier
     assert verifier.caller_of(provider.token()) is not None
 
 
+def test_who_asks_for_unknown_keys_while_it_is_down_keeps_nobody_else_out(
+    provider: Provider, verifier: oidc.TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = provider.token()
+    assert verifier.caller_of(good) is not None
+    provider.down = True
+    later = time.monotonic() + 31
+    monkeypatch.setattr("jwt.jwks_client.time.monotonic", lambda: later)
+    with pytest.raises(RequestError):
+        verifier.caller_of(provider.token("stranger", key=rsa_key()))
+    assert verifier.caller_of(good) is not None
+
+
 def test_a_provider_that_is_another_or_points_elsewhere_is_not_believed(
     provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ __all__ = ["KEY_SECONDS", "Authenticator"]
 
 KEY_SECONDS: Final = 2.0  # what is known of a key is this old at most: a revoked one is refused after that time
 KNOWN_KEYS: Final = 4096
+TOKEN_THREADS: Final = 4  # apart from the others: they may wait for the provider, and keys do not
 FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class Authenticator:
         self._keys: OrderedDict[str, tuple[float, KeyRecord | None]] = OrderedDict()
         self._keys_made = (float("-inf"), False)
         self._threads = threads
+        self._token_threads = CapacityLimiter(TOKEN_THREADS)
 
     async def caller_of(self, scope: Scope) -> Principal:
         """Who sends a request.
@@ -97,7 +99,7 @@ class Authenticator:
         if key is None:
             if self._tokens is None:
                 return None
-            return await self._in_thread(partial(self._tokens.caller_of, credentials))
+            return await anyio.to_thread.run_sync(self._tokens.caller_of, credentials, limiter=self._token_threads)
         identifier, secret = key
         if identifier not in self._keys:
             self._failures.require_few(address)  # no look-up for who tries one id after the other

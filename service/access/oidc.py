@@ -65,6 +65,8 @@ class TokenVerifier:
         return Principal(_name(claims["sub"]), self._scopes_of(claims))
 
     def _key(self, kid: str) -> jwt.PyJWK:
+        if (known := self._known_key(kid)) is not None:
+            return known
         if time.monotonic() - self._failed_at < PAUSE_SECONDS:
             raise jwt.PyJWKClientConnectionError("it did not answer a moment ago")
         try:
@@ -74,6 +76,13 @@ class TokenVerifier:
         except jwt.PyJWKClientConnectionError:
             self._failed_at = time.monotonic()
             raise
+
+    def _known_key(self, kid: str) -> jwt.PyJWK | None:
+        """A key fetched before: who asks for unknown ones while the provider is down keeps nobody else out."""
+        cache = self._client.jwk_set_cache if self._client is not None else None
+        keys = cache.get() if cache is not None else None
+        usable = [] if keys is None else [key for key in keys.keys if key.public_key_use in ("sig", None)]
+        return jwt.PyJWKClient.match_kid(usable, kid)
 
     def _key_set_url(self) -> str:
         """From the issuer's configuration (OpenID Connect Discovery 4)."""

@@ -28,6 +28,7 @@ bench: .venv/installed
 
 openapi: .venv/installed
 	$(BIN)/python -m service.export_openapi > docs/openapi.json
+	$(BIN)/python clients/python/generate_messages.py docs/openapi.json > clients/python/alta_client/messages.py
 
 # The README's picture, from a running `make demo` and an installed Chromium.
 picture:

@@ -79,8 +79,9 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         )
         observer.tracing = Tracing() if require_tracing(settings.traces) else None
         app.state.readiness = Readiness(app.state.resources)
-        watch = ArchiveWatch(catalog, gallery, encoders)
-        observer.metrics.registry.register(watch)
+        observer.metrics.registry.register(
+            ArchiveWatch(catalog, gallery, lambda: encoders.depths, lambda: encoders.configured.encoder.fingerprint)
+        )
         app.state.access = access = Access(settings)
         try:
             yield

@@ -133,8 +133,8 @@ class Settings(AccessSettings):
     drain_s: float = Field(
         default=0,
         ge=0,
-        description="Seconds after SIGTERM in which requests are still accepted while `/readyz` says `stopping`, so that"
-        " a load balancer turns elsewhere first.",
+        description="Seconds after SIGTERM in which requests are still accepted while `/readyz` says `stopping`, so"
+        " that a load balancer turns elsewhere first.",
     )
     shutdown_timeout_s: int = Field(
         default=30, ge=1, description="Seconds that requests under way have to end after that, before they are cut off."

@@ -87,7 +87,7 @@ def test_hits_are_those_of_a_naive_search_among_what_passes(
     few: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("index.search.candidates.FEW", few)  # both ways to search: through the nearest, among what passes
+    monkeypatch.setattr("index.search.candidates.FEW", few)  # both ways: through the nearest, among all
     query = sa.select(Study.id, Embedding.vector).join(Embedding).where(where).order_by(Study.id)
     with sqlite_catalog.session() as session:
         rows = session.execute(query).all()

@@ -2,9 +2,9 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily
@@ -15,9 +15,6 @@ from index import Catalog, Gallery
 from index.embedding.pending import pending_counts
 from index.tables import KINDS, Job
 from model.errors import AltaError
-
-if TYPE_CHECKING:
-    from ..inference import Encoders  # which tells its batches to an Observer of this package
 
 __all__ = ["ArchiveWatch"]
 
@@ -40,10 +37,18 @@ FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 
 
 class ArchiveWatch(Collector):
-    """encoders: their queues, and whose missing embeddings are counted. A database that is away costs its gauges."""
+    """depths: what waits, by line. fingerprint: of the encoders whose missing embeddings are counted. A database that is
+    away costs its gauges."""
 
-    def __init__(self, catalog: Catalog, gallery: Gallery, encoders: "Encoders") -> None:
-        self._catalog, self._gallery, self._encoders = catalog, gallery, encoders
+    def __init__(
+        self,
+        catalog: Catalog,
+        gallery: Gallery,
+        depths: Callable[[], Mapping[str, int]],
+        fingerprint: Callable[[], str],
+    ) -> None:
+        self._catalog, self._gallery = catalog, gallery
+        self._depths, self._fingerprint = depths, fingerprint
         self._pending: tuple[float, dict[str, float]] | None = None  # when, and how many of each kind
         self._counting = threading.Lock()
 
@@ -57,7 +62,7 @@ class ArchiveWatch(Collector):
         if snapshot is not None:
             values["alta_generation"] = {"": snapshot.info.id}
             values["alta_searchable_studies"] = {kind: snapshot.rows(kind) for kind in KINDS}
-        values["alta_queue_depth"] = dict(self._encoders.depths)
+        values["alta_queue_depth"] = dict(self._depths())
         try:
             values["alta_jobs"] = self._jobs_by_state()
             values["alta_embeddings_pending"] = self._pending_by_kind()
@@ -78,7 +83,7 @@ class ArchiveWatch(Collector):
     def _pending_by_kind(self) -> dict[str, float]:
         with self._counting:
             if self._pending is None or monotonic() - self._pending[0] > PENDING_SECONDS:
-                counts = pending_counts(self._catalog, self._encoders.configured.encoder.fingerprint)
+                counts = pending_counts(self._catalog, self._fingerprint())
                 self._pending = monotonic(), dict(counts)
             return self._pending[1]
 

@@ -79,9 +79,8 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         )
         observer.tracing = Tracing() if require_tracing(settings.traces) else None
         app.state.readiness = Readiness(app.state.resources)
-        observer.metrics.registry.register(
-            ArchiveWatch(catalog, gallery, lambda: encoders.depths, lambda: encoders.configured.encoder.fingerprint)
-        )
+        watch = ArchiveWatch(catalog, gallery, lambda: encoders.depths, lambda: encoders.configured.encoder.fingerprint)
+        observer.metrics.registry.register(watch)
         app.state.access = access = Access(settings)
         try:
             yield

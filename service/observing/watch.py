@@ -37,8 +37,8 @@ FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 
 
 class ArchiveWatch(Collector):
-    """depths: what waits, by line. fingerprint: of the encoders whose missing embeddings are counted. A database that is
-    away costs its gauges."""
+    """depths: what waits, by line. fingerprint: of the encoders whose missing embeddings are counted. A database
+    that is away costs its gauges."""
 
     def __init__(
         self,

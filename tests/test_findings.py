@@ -54,6 +54,12 @@ def sides(text: str) -> dict[tuple[str, str], str | None]:
         ("No acute osseous abnormality.", {"Fracture"}),
         ("No suspicious nodule.", {"Lung Lesion"}),
         ("No focal airspace opacity to suggest pneumonia.", {"Lung Opacity", "Consolidation", "Pneumonia"}),
+        ("Not pneumonia.", {"Pneumonia"}),
+        ("Nothing to suggest pneumonia.", {"Pneumonia"}),
+        ("The findings argue against pneumonia.", {"Pneumonia"}),
+        ("Pneumothorax - none.", {"Pneumothorax"}),
+        ("Pneumothorax (none).", {"Pneumothorax"}),
+        ("Pneumothorax cannot be seen.", {"Pneumothorax"}),
     ],
 )
 def test_what_is_denied_is_absent(text: str, denied: set[str]) -> None:
@@ -122,6 +128,32 @@ def test_what_is_suspected_is_uncertain(text: str, suspected: set[str]) -> None:
 )
 def test_what_is_not_said_of_this_chest_is_nothing(text: str) -> None:
     assert said(text) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "asserted"),
+    [
+        ("Absence of lung markings consistent with pneumothorax.", {"Pneumothorax"}),
+        ("No lung markings beyond the pleural line, consistent with pneumothorax.", {"Pneumothorax"}),
+        ("No mediastinal shift despite the large left pneumothorax.", {"Pneumothorax"}),
+        ("Large pneumothorax with no mediastinal shift.", {"Pneumothorax"}),
+        ("Follow-up in 6 weeks to document resolution of the pneumonia.", {"Pneumonia"}),
+        ("Recommend radiographs until complete clearing of the consolidation.", {"Consolidation"}),
+        ("Improvement without complete resolution of edema.", {"Edema"}),
+        ("Failure of resolution of the pneumothorax.", {"Pneumothorax"}),
+        ("Without prior films it is unclear whether the nodule is new.", {"Lung Lesion"}),
+    ],
+)
+def test_a_word_of_negation_for_something_else_denies_no_finding(text: str, asserted: set[str]) -> None:
+    assert said(text) == dict.fromkeys(asserted, PRESENT)
+
+
+def test_what_is_doubted_is_uncertain_and_what_differs_is_denied() -> None:
+    assert said("Doubt pneumonia.") == {"Pneumonia": UNCERTAIN}
+    assert said("Pneumonia is not likely.") == {"Pneumonia": UNCERTAIN}
+    found = said("The opacity is atelectasis, not pneumonia.")
+    assert found == {"Lung Opacity": PRESENT, "Atelectasis": PRESENT, "Pneumonia": ABSENT}
+    assert said("Interval decrease in edema and resolution of effusion.")["Pleural Effusion"] == ABSENT
 
 
 def test_one_sentence_asserts_and_denies() -> None:

@@ -23,4 +23,4 @@ __all__ = [
     "report_findings",
 ]
 
-LABELLER_VERSION = 1  # a change of any rule that changes what is read raises it: the archive then reads again
+LABELLER_VERSION = 2  # a change of any rule that changes what is read raises it: the archive then reads again

@@ -24,6 +24,14 @@ _NO_NEGATION: Final = re.compile(
     rf"\bno (?:{_DEGREE})*(?:changes?|increase|decrease|improvement|worsening|progression|difference|resolution)"
     r"(?: (?:in|of|to|from)\b)?"
     rf"|\bwithout (?:{_DEGREE})*(?:changes?|increase|decrease|improvement|worsening|progression)"
+    r"|\b(?:no|not|without|failure of)(?: evidence of)?(?: complete(?:ly)?| full(?:y)?)?"
+    r" (?:resolution|resolved|clearing|cleared)(?: of)?"
+    # A wish of the reader's: "follow-up to document resolution of pneumonia"
+    r"|\b(?:ensure|document|confirm|demonstrate|verify|establish|until) (?:\w+ ){0,2}(?:resolution|clearing)(?: of)?"
+    r"|\b(?:no|without) (?:\w+ ){0,2}(?:priors?|comparisons?|previous|old)"
+    r" (?:\w+ )?(?:films?|stud(?:y|ies)|exam(?:ination)?s?|radiographs?|images?|imaging|available)\b"
+    # Signs of a pneumothorax, not what it is denied by
+    r"|\b(?:no|without|absent|absence of|lack of) (?:\w+ ){0,2}(?:lung|vascular|pulmonary) (?:\w+ )?markings?"
     r"|\bnot (?:significantly |appreciably |substantially |much )?(?:changed|increased|decreased|improved|worsened)"
     rf"|\bnot {_SEEN} (?:previously|before|earlier|on (?:the )?(?:prior|previous|earlier))"
     rf"|\bnot (?:well |clearly )?{_SEEN} on (?:the )?(?:frontal|lateral|pa|ap|portable)"
@@ -32,8 +40,8 @@ _NO_NEGATION: Final = re.compile(
     r"(?:resolution|resolved|clearing|cleared)(?: of)?"
 )
 _BEFORE: Final = re.compile(
-    r"\b(?:no|without|negative for|free (?:of|from)|clear of|absence of|lack of|neither|nor|denies|rather than"
-    r"|not (?:a |an |any )?|never"
+    r"\b(?:no|nothing|without|negative for|free (?:of|from)|clear of|absence of|lack of|neither|nor|denies|rather than"
+    r"|as opposed to|instead of|(?:argues?|arguing|evidence) against|inconsistent with|not|never"
     r"|(?:resolution|clearing|disappearance|removal) of|resolved|removed|cannot (?:see|identify)"
     r"|absent)\b"
 )
@@ -51,10 +59,12 @@ _AFTER: Final = re.compile(
     r"|(?:is|are|was|were|been) (?:excluded|ruled out)|ruled out"
     r"|(?:is|are|appears?) within (?:the )?(?:normal limits|limits of normal)"
     r"|completely resolved|no longer)\b|^\s*: (?:no|none|negative|absent)\b"
+    r"|^\s*[(\u2013-]\s*(?:(?:none|nil|negative|absent)\b|no\W*$|\))"
+    rf"|\b(?:cannot|can not) be {_SEEN}\b"
 )
 _DOUBT_BEFORE: Final = re.compile(
     r"\b(?:(?:may|might|could|can) (?:also |well |possibly |reflect|represent|be|indicate|suggest|relate|account)"
-    r"|possib(?:le|ly|ility)|probab(?:le|ly)|likely|suspect(?:ed|s)?|suspicio(?:n|us)|concern(?:ing)?|worrisome|worry"
+    r"|possib(?:le|ly|ility)|probab(?:le|ly)|likely|suspect(?:ed|s)?|suspicio(?:n|us)|concern(?:ing)?|worrisome|worry|doubt(?:ful)?"
     r"|suggest(?:s|ed|ing|ive|ion)?|question(?:able|ed)?|potential(?:ly)?|presum(?:ed|ably)|equivocal|borderline"
     r"|(?:cannot|can not|can't|difficult to|could not|unable to|not possible to) (?:\w+ )?(?:exclude|rule out)"
     r"|not exclude|exclude an?|(?:is|are) not excluded|differential|consider(?:ations?|ed)?|favou?r(?:ed|s|ing)?"
@@ -64,8 +74,9 @@ _DOUBT_BEFORE: Final = re.compile(
 _DOUBT_AFTER: Final = re.compile(
     r"\b(?:(?:cannot|can not|can't|could not) (?:\w+ )?be (?:\w+ )?(?:excluded|ruled out)"
     r"|not (?:\w+ )?(?:excluded|ruled out)"
-    rf"|(?:may|might|could) (?:also |still )?be {_SEEN}|(?:is|are) (?:also )?(?:possible|likely|suspected|questioned"
-    r"|considered|suggested|favou?red)|should be considered|difficult to exclude|less likely|unlikely"
+    rf"|(?:may|might|could) (?:also |still )?be {_SEEN}"
+    r"|(?:is|are) (?:also |not )?(?:possible|likely|doubtful|suspected|questioned|considered|suggested|favou?red)"
+    r"|should be considered|difficult to exclude|less likely|unlikely"
     r"|suspected|questioned"
     r"|(?:in|on) the differential|another (?:consideration|possibility))(?=\W|$)|\?"
     r"|^\W*(?:(?!for\b|represent|be\b|with\b)\w+\W+){0,3}(?:versus|vs\.?|and/or)\b"
@@ -80,6 +91,7 @@ _CANNOT: Final = re.compile(r"\b(?:cannot|can not|can't|could not|difficult to|u
 _CLAUSES: Final = re.compile(
     r"[;!\n]|\.(?=\s)|\b(?:but|however|although|though|whereas|while|nevertheless)\b"
     r"|,? (?:except|other than|apart from|aside from|with the exception)(?: of| for)?\b"
+    r"|\b(?:despite|in spite of|in the setting of|in the presence of)\b"
 )
 # Where a negation ends: what begins here is said, not denied.
 _SAID: Final = (

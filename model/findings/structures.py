@@ -47,7 +47,7 @@ _PROPERTY: Final = re.compile(
     r"|(?P<neutral>\b(?:stable|unchanged|obscured|shifted|calcified|tortuous|suboptimal|similar)\b)"
 )
 _CLEAR_OF: Final = re.compile(r"\s*(?:of|from)\b")
-_VERB: Final = re.compile(r"\b(?:is|are|was|were|has|have|appears?|remains?|seen|there)\b|[,;]")
+_VERB: Final = re.compile(r"\b(?:is|are|was|were|has|have|appears?|remains?|seen|there|with|without|no)\b|[,;]")
 
 
 @dataclass(frozen=True)

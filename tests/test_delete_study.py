@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -227,6 +228,30 @@ def test_killed_between_rows_and_files_it_is_completed(
     act: Callable[..., object] = delete_study if goes_on == "delete" else restore_study
     act(world.catalog, SENT, world.store)
     assert not path.exists() and world.refused() == []
+
+
+def test_a_file_that_is_sent_again_meanwhile_is_not_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = Path.unlink
+    again: list[Thread] = []
+
+    def restore_and_send() -> None:
+        restore_study(world.catalog, SENT, world.store)
+        world.send()
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".dcm" and not again:
+            again.append(Thread(target=restore_and_send))
+            again[0].start()
+            again[0].join(0.5)  # as far as it comes
+        remove(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    world.delete(SENT)
+    again[0].join()
+
+    with world.catalog.session() as session:
+        (image,) = session.scalars(sa.select(Instance).where(Instance.study.has(Study.study_instance_uid == SENT)))
+    assert Path(image.path).exists()
 
 
 def test_killed_in_its_transaction_nothing_has_happened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

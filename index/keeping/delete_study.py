@@ -73,19 +73,20 @@ def delete_study(catalog: Catalog, study_instance_uid: str, store: ReceivedStore
     """
     with catalog.write() as session:
         deletion = _delete(catalog, session, study_instance_uid, store)
-    _discard_copies(catalog, store)
+    with catalog.write() as session:
+        _discard_copies(session, store)
     return deletion
 
 
 def restore_study(catalog: Catalog, study_instance_uid: str, store: ReceivedStore) -> bool:
     """Let a deleted study in again; whether it was deleted. The next ingest takes in what lies in folders; what the
     archive had itself has to be sent or fetched again."""
-    _discard_copies(catalog, store)  # before their marks go
     with catalog.write() as session:
         key = deleted_key(catalog, study_instance_uid)
         gone = session.execute(sa.delete(DeletedStudy).where(DeletedStudy.key == key))
         if not gone.rowcount:  # type: ignore[attr-defined]
             return False
+        _discard_copies(session, store)  # before their marks go
         for table in (Instance, Report):  # the marks do not say of which study: of others they are made again
             session.execute(sa.delete(table).where(table.reason == DELETED))
     return True
@@ -142,16 +143,17 @@ def _further_files(session: Session, images: Sequence[Instance], reports: Sequen
     return list(found.values())
 
 
-def _discard_copies(catalog: Catalog, store: ReceivedStore) -> None:
-    """Remove the archive's own files that are marked as deleted, then their marks."""
+def _discard_copies(session: Session, store: ReceivedStore) -> None:
+    """Remove the archive's own files that are marked as deleted, then their marks.
+
+    In one transaction: nobody restores a study and takes the same file in again between the two.
+    """
     place = str((store.folder / "objects").absolute())
     marked = sa.select(Instance.id, Instance.path).where(
         Instance.reason == DELETED, Instance.path.startswith(place, autoescape=True)
     )
-    with catalog.session() as session:
-        rows = session.execute(marked).all()
+    rows = [row for row in session.execute(marked).all() if store.owns(Path(row.path))]
     for _, path in rows:
         Path(path).unlink(missing_ok=True)
-    with catalog.write() as session:
-        for batch in batched([row.id for row in rows], 500):
-            session.execute(sa.delete(Instance).where(Instance.id.in_(batch), Instance.reason == DELETED))
+    for batch in batched([row.id for row in rows], 500):
+        session.execute(sa.delete(Instance).where(Instance.id.in_(batch)))

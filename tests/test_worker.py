@@ -21,7 +21,7 @@ from index.jobs.holding import Holding, hold
 from index.jobs.lease import LEASE_S, claim, finish, give_back
 from index.jobs.queue import cancel, enqueue, read_job
 from index.jobs.records import JobRecord
-from index.tables import Embedding, Instance, Job, Study
+from index.tables import Embedding, Instance, Job, Report, Study
 from model.encoder import StudyImages
 from model.errors import ArchiveError
 from service.cli.worker import JobKind
@@ -188,6 +188,23 @@ def test_links_and_lists_do_not_lead_out_of_a_root(
     job = done(sqlite_catalog, settings, "ingest", path=str(archive / "list.csv"))
     assert job.result is not None and job.result["outside_roots"] == 1
     assert count(sqlite_catalog, Instance) == STUDIES - 1
+
+
+def test_links_among_reports_do_not_lead_out_of_a_root(
+    sqlite_catalog: Catalog, settings: Settings, films: None, archive: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.txt").write_text("A report of another house.")
+    (tmp_path / "secret.csv").write_text("accession_number,text\nA1,A report of another house.\n")
+    reports = archive / "reports"
+    reports.mkdir()
+    (reports / "A2.txt").write_text("A report of ours.")
+    (reports / "A1.txt").symlink_to(tmp_path / "secret.txt")
+    (reports / "more.csv").symlink_to(tmp_path / "secret.csv")
+    (archive / "A3.txt").symlink_to(tmp_path / "secret.txt")
+    job = done(sqlite_catalog, settings, "ingest", path=str(archive), reports=str(reports))
+    assert job.result is not None and job.result["outside_roots"] == 3
+    with sqlite_catalog.session() as session:
+        assert set(session.scalars(sa.select(Report.text))) == {"A report of ours."}
 
 
 def test_the_log_of_an_ingest_names_no_folder_and_no_file(

@@ -48,13 +48,16 @@ def ingest(
     progress: Progress | None = None,
     workers: int | None = None,
     retry_refused: bool = False,
+    may_read: Callable[[Path], bool] | None = None,
 ) -> IngestSummary:
-    """Take in what a source gives, and reports from a file or folder (``read_reports``) beside it.
+    """Take in what a source gives, and reports from a file or folder (``read_reports``, ``may_read``) beside it.
 
     ``workers``: processes that decode, 0 for none. ``retry_refused``: read unchanged files again that an earlier run
     refused. Raises what the source raises, and InputError for reports: no-such-file, bad-table.
     """
-    given = list(read_reports(reports)) if reports else []  # before the long part, so that a bad table ends it early
+    given = (
+        list(read_reports(reports, may_read)) if reports else []
+    )  # before the long part, so that a bad table ends it early
     summary = IngestSummary()
     done = 0
     with examiner(workers) as examine:

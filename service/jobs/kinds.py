@@ -123,6 +123,7 @@ def _ingest(bench: Workbench, asked: IngestJob, holding: Holding) -> Result:
         progress=_stopping(holding),
         workers=bench.decoders,
         retry_refused=asked.retry_refused,
+        may_read=source.may_read,
     )
     return {
         "accepted": done.accepted,

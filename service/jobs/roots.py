@@ -38,7 +38,8 @@ def path_within(roots: Sequence[Path], given: str) -> Path:
 
 
 class WithinRoots:
-    """A source without what leads out of the roots: linked files and folders, rows of a manifest. outside: how many.
+    """A source without what leads out of the roots: linked files and folders, rows of a manifest. outside: how many,
+    with those of a folder of reports that ``may_read`` was asked of.
 
     They are not refused as files are that cannot be used: one may be in the archive by another door.
     """
@@ -57,15 +58,19 @@ class WithinRoots:
     def files(self) -> Iterator[Source]:
         for source in self._source.files():
             # What a source unpacks lies in the store, and what it could not unpack nowhere.
-            if self.store is not None or _is_within(source.path, self._roots):
+            if self.store is not None or self.may_read(source.path):
                 yield source
-            else:
-                self.outside += 1
 
     def reports(self) -> Iterator[ReportText]:
         for report in self._source.reports():
-            if not report.by_name or _is_within(Path(report.source), self._roots):
+            if not report.by_name or self.may_read(Path(report.source)):
                 yield report
+
+    def may_read(self, path: Path) -> bool:
+        """Whether a file lies under a root; one that does not is counted."""
+        within = _is_within(path, self._roots)
+        self.outside += not within
+        return within
 
     def known(self) -> int:
         return self._source.known()

@@ -5,7 +5,7 @@ that can; only a table that is no table of reports is an error.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -36,11 +36,12 @@ MAX_FILE_BYTES: Final = 512 * 2**20
 TABLES: Final = (".csv", ".jsonl", ".ndjson")
 
 
-def read_reports(path: Path) -> Iterator[ReportText]:
+def read_reports(path: Path, may_read: Callable[[Path], bool] | None = None) -> Iterator[ReportText]:
     """The reports of a file, or of every file under a folder, in the order of their names; hidden files are left out.
 
     CSV and JSON Lines tables by their extension; HL7 v2, FHIR JSON (also one resource a line, ``.ndjson``) and DICOM
     structured reports by their content; other ``.txt`` files are named by their study: ``<accession or UID>.txt``.
+    may_read: asked of each file under a folder, which may be a link to anywhere; the others are passed over.
     Raises InputError: no-such-file, bad-table.
     """
     if not path.is_dir():
@@ -49,7 +50,7 @@ def read_reports(path: Path) -> Iterator[ReportText]:
     for folder, folders, names in os.walk(path):
         folders.sort()
         for name in sorted(names):
-            if not name.startswith("."):
+            if not name.startswith(".") and (may_read is None or may_read(Path(folder, name))):
                 yield from _read_file(Path(folder, name))
 
 

@@ -71,9 +71,8 @@ class Caller:
         except CancelledError:
             raise _gone() from None
         except TimeoutError:
-            if future.done():  # the work's own TimeoutError
-                raise
-            future.cancel()
+            if not future.cancel() and future.done():  # it ended in this moment, or the error is the work's own
+                return future.result()
             message = f"Expected the answer within {self._seconds:g} s; the service has too much to do for that."
             raise RequestError(message, "request-timed-out") from None
         finally:

@@ -311,6 +311,39 @@ def test_a_timeout_of_the_work_itself_is_not_the_callers() -> None:
         wait_for(failed)
 
 
+def test_work_that_ends_in_the_moment_its_time_is_up_is_answered_with() -> None:
+    class EndsThen(Future[int]):
+        def result(self, timeout: float | None = None) -> int:
+            if self.done():
+                return super().result(timeout)
+            self.set_result(5)
+            raise TimeoutError
+
+    assert Caller(0).wait_for(EndsThen()) == 5
+
+
+def test_whoever_fails_beside_the_encoder_costs_no_answer_and_no_thread() -> None:
+    class Failing:
+        calls_at_once = 1
+
+        def encoded(self, *_: object) -> None:
+            raise RuntimeError("metrics")
+
+        def share_processor(self, calls: int) -> None:
+            if not self.calls_at_once:
+                raise RuntimeError("processor")
+
+    failing = Failing()
+    batcher = Batcher({"texts": Line(lambda texts: texts, 4)}, 0.0, 8, failing, failing)
+    assert [batcher.submit("texts", "one").result(10) for _ in range(2)] == ["one"] * 2
+    failing.calls_at_once = 0
+    with pytest.raises(RuntimeError, match="processor"):
+        batcher.submit("texts", "one").result(10)
+    failing.calls_at_once = 1
+    assert batcher.submit("texts", "one").result(10) == "one"
+    batcher.close()
+
+
 def test_whoever_observes_is_told_of_every_batch() -> None:
     told: list[tuple[str, int, int]] = []
 

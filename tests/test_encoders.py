@@ -159,6 +159,22 @@ def test_encoders_that_cannot_be_loaded_leave_the_old_generation_answering(
         assert (ready.status_code, ready.json()["reasons"]) == (200, ["model-mismatch"])
 
 
+def test_encoders_that_fail_when_tried_are_not_held(
+    catalog: Catalog, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.folders["/b"] = NEW
+    with running(tmp_path) as client:
+        monkeypatch.setattr("service.inference.encoders.RETRY_SECONDS", 0)
+        go_live(catalog, tmp_path, NEW)
+        threads = {thread for thread in threading.enumerate() if thread.name == "encoder"}
+        monkeypatch.setattr(FakeEncoder, "encode_studies", lambda *_: 1 / 0)
+        for _ in range(3):
+            client.get("/v1/model")
+            until_loaded()
+        assert models.loaded == [NEW] * 3
+        assert {thread for thread in threading.enumerate() if thread.name == "encoder"} <= threads
+
+
 def test_at_its_start_a_service_takes_the_encoders_of_the_live_generation(
     catalog: Catalog, models: Models, tmp_path: Path
 ) -> None:

@@ -106,10 +106,22 @@ def test_reports_that_say_the_same_are_one_hit_and_the_list_goes_on(catalog_of_t
         ("No acute disease.", "No acute disease. Scoliosis.", False),
         ("Small left effusion.", "Small right effusion.", False),
         ("No effusion.", "Effusion.", False),
+        ("Pneumothorax.", "Pneumothorax?", False),
+        ("Pneumothorax (+).", "Pneumothorax (-).", False),
+        ("Nodule < 5 mm.", "Nodule > 5 mm.", False),
+        ("Nodule of 1.5 cm.", "Nodule of 1, 5 cm.", False),
+        ("RIGHT LUNG\n\nClear.\n\nLEFT LUNG\n\nEffusion.", "RIGHT LUNG\n\nEffusion.\n\nLEFT LUNG\n\nClear.", False),
+        ("RIGHT LUNG\n\nClear.\n\nLEFT LUNG\n\nEffusion.", "Left lung: \n\neffusion.\n\nRight lung:\n\nclear.", True),
+        ("- Clear.\n- No effusion.", "* No effusion.\n* Clear.", True),
+        ("फेफड़े की", "फेफड़े का", False),  # vowel signs are no letters to Python
     ],
 )
 def test_what_counts_as_the_same_report(one: str, other: str, same: bool) -> None:
     assert (report_key(ReportRecord(one)) == report_key(ReportRecord(other))) is same
+
+
+def test_reports_without_a_word_are_of_no_group() -> None:
+    assert report_key(ReportRecord("-- . ...")) == frozenset()
 
 
 def test_sections_that_are_not_searched_do_not_make_reports_differ() -> None:

@@ -142,18 +142,19 @@ class Batcher:
             name, batch, calls = taken
             batch = [item for item in batch if item.result.set_running_or_notify_cancel()]
             if batch:
-                if self._sharing is not None:
-                    self._sharing.share_processor(calls)
-                self._serve(name, batch)
+                self._serve(name, batch, calls)
             with self._changed:
                 self._working -= 1
 
-    def _serve(self, name: str, batch: list[_Item]) -> None:
+    def _serve(self, name: str, batch: list[_Item], calls: int) -> None:
         began = monotonic()
-        results = self._encode(self._lines[name], batch)
+        results = self._encode(self._lines[name], batch, calls)
         if self._observer is not None:
             items = [(item.work, began - item.joined) for item in batch]
-            self._observer.encoded(name, items, sum(item.size for item in batch), monotonic() - began)
+            try:
+                self._observer.encoded(name, items, sum(item.size for item in batch), monotonic() - began)
+            except Exception as error:  # without this thread every request would wait until its time is up
+                log.error("a batch was not observed (%s)", type(error).__name__)
         for item, result in zip(batch, results, strict=True):
             if isinstance(result, BaseException):
                 item.result.set_exception(result)
@@ -180,12 +181,14 @@ class Batcher:
                     return None
                 self._changed.wait(min(waiting)[0] - now if waiting else None)
 
-    def _encode(self, line: Line, batch: list[_Item]) -> list[Any]:
+    def _encode(self, line: Line, batch: list[_Item], calls: int) -> list[Any]:
         """One a batch's item: its result, or the error that is its own."""
         try:
+            if self._sharing is not None:
+                self._sharing.share_processor(calls)
             return [result for _, result in zip(batch, line.encode([item.value for item in batch]), strict=True)]
         except BaseException as error:  # whatever it is, it is for who waits; the thread goes on
             if len(batch) == 1:
                 return [error]
             log.warning("a batch of %d failed (%s); its items are encoded one by one", len(batch), type(error).__name__)
-            return [result for item in batch for result in self._encode(line, [item])]
+            return [result for item in batch for result in self._encode(line, [item], calls)]

@@ -124,7 +124,11 @@ class Encoders:
 
     def _start(self, encoder: StudyEncoder, folder: Path) -> Inference:
         inference = Inference(encoder, self._batching, self._observer, load_calibration(folder, encoder.fingerprint))
-        inference.warm_up()
+        try:
+            inference.warm_up()
+        except BaseException:
+            inference.close()  # its threads would hold these encoders, and more of them with every try
+            raise
         return inference
 
     def _fetch(self, info: GenerationInfo) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from index import Catalog, EmbedSummary, ingest_folder, pending_counts
 from index.embedding.watch import embed_as_it_comes
-from service.cli.embed import _until_told
+from service.cli.embed import until_told
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
 from tests.test_embed import ROOT, embeddings, failures
@@ -146,7 +146,7 @@ def test_an_archive_where_nothing_happens_is_not_searched(
 def test_a_first_signal_is_a_request_and_a_second_one_an_order(number: signal.Signals) -> None:
     before = signal.signal(number, signal.default_int_handler)  # one that raises
     try:
-        with _until_told() as stop:
+        with until_told() as stop:
             assert not stop.is_set()
             os.kill(os.getpid(), number)
             assert stop.wait(WAIT_S)

@@ -30,7 +30,7 @@ from .search.pages import Page, Place, Search, SearchHit
 from .search.snapshot import Hit, Snapshot
 from .slots import arrange_slots
 from .sources import FolderSource, ManifestSource, StudySource, ZipSource, source_of
-from .studies import StoredStudy, find_study, prior_slots, stored_study, study_slots
+from .studies import StoredStudy, find_study, patient_keys, prior_slots, stored_study, study_slots
 
 __all__ = [
     "IMAGE_WEIGHTS",
@@ -86,6 +86,7 @@ __all__ = [
     "open_catalog",
     "parse_sections",
     "pending_counts",
+    "patient_keys",
     "prior_slots",
     "prune",
     "read_generation",

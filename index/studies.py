@@ -23,6 +23,7 @@ __all__ = [
     "StoredStudy",
     "find_study",
     "histories",
+    "patient_keys",
     "prior_slots",
     "slot_instances",
     "stored_study",
@@ -84,6 +85,13 @@ def find_study(catalog: Catalog, study_instance_uid: str) -> StudyRecord:
     with catalog.session() as session:
         study = _require(session, study_instance_uid)
         return read_records(session.connection(), [study.id])[study.id]
+
+
+def patient_keys(catalog: Catalog, study_instance_uids: Iterable[str]) -> set[str]:
+    """The pseudonyms of the patients whose studies these are here; nothing for studies that are not here."""
+    keys = sa.select(Patient.key).join(Study, Study.patient_id == Patient.id)
+    with catalog.session() as session:
+        return set(session.scalars(keys.where(Study.study_instance_uid.in_(list(study_instance_uids)))))
 
 
 def study_slots(catalog: Catalog, study_instance_uid: str) -> SlotFiles:

@@ -5,9 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from index import build_generation, embed_pending, open_catalog
+from index.tables import Patient
 from service.settings import Settings
 from tests.fakes import FakeEncoder
 from tests.service_samples import A1, B1, C1, FILMS, Film, form, png, serve, take_in
@@ -65,6 +67,18 @@ def test_later_pages_keep_the_filters_and_what_is_left_out(client: TestClient) -
     own = {hit["study"]["study_instance_uid"]: hit["same_patient"] for hit in hits}
     assert (own[A1], own[C1]) == (True, False)
     assert B1 not in own
+
+
+def test_a_patient_whose_identity_is_corrected_between_two_pages_stays_left_out(own_archive: Settings) -> None:
+    with serve(own_archive) as client:
+        data = {"study_instance_uid": A1, "find_prior": "false", "top_k": 1, "rank_by": "image"}
+        first = client.post(SEARCH, data=data).json()
+        catalog = client.app.state.resources.catalog
+        with catalog.write() as session:
+            own = sa.update(Patient).where(Patient.key == catalog.patient_key("P1"))
+            assert session.execute(own.values(key="f" * 64)).rowcount == 1
+        found = [uid for page in (first, *pages_after(client, first)) for uid in uids(page)]
+    assert set(found) == {B1, C1}
 
 
 def test_what_arrives_meanwhile_is_on_no_later_page(own_archive: Settings, tmp_path: Path) -> None:

@@ -139,6 +139,15 @@ def test_the_querys_own_patient_is_left_out_of_the_hits_unless_asked_for(client:
     assert reply["own_patient_excluded"] is False
 
 
+def test_the_patient_of_an_archived_study_is_known_whatever_its_copy_says(client: TestClient) -> None:
+    files = form(replace(FILMS[0], patient="ANON").dicom())
+    reply = client.post("/v1/search/image-to-image", files=files, data={"find_prior": "false"}).json()
+    assert (set(uids(reply)), reply["own_patient_excluded"]) == ({B1, C1}, True)
+    every = {"exclude_own_patient": "false", "find_prior": "false"}
+    hits = client.post("/v1/search/image-to-image", files=files, data=every).json()["hits"]
+    assert {hit["study"]["study_instance_uid"] for hit in hits if hit["same_patient"]} == {A2}
+
+
 def test_a_picture_names_no_patient_to_leave_out(client: TestClient) -> None:
     reply = client.post("/v1/search/image-to-image", files=form(png())).json()
     assert (len(reply["hits"]), reply["own_patient_excluded"]) == (4, False)

@@ -44,5 +44,10 @@ class QueryStudy:
         return replace(filters, exclude_studies=(*filters.exclude_studies, *sorted(self.own_studies)))
 
     def without_its_patient(self, filters: Filters) -> Filters:
-        """Also without any other study of the patient."""
-        return replace(filters, exclude_patients=(*filters.exclude_patients, *sorted(self.patient_keys)))
+        """Also without any other study of the patient; by their studies too, as these stay when a patient's identity is
+        corrected between two pages."""
+        return replace(
+            filters,
+            exclude_patients=(*filters.exclude_patients, *sorted(self.patient_keys)),
+            exclude_patient_of=(*filters.exclude_patient_of, *sorted(self.own_studies)),
+        )

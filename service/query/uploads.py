@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 from fastapi import UploadFile
 
-from index import Catalog, DecoderPool, InstanceFacts, arrange_slots, prior_slots
+from index import Catalog, DecoderPool, InstanceFacts, arrange_slots, patient_keys, prior_slots
 from index.slots import is_earlier
 from model.encoder import StudyImages
 from model.errors import ImageError
@@ -113,9 +113,10 @@ def read_study(
     filled |= {name: image.pixels for name, image in slots.items()}
     used = [image.facts for image in slots.values()]
     own_studies |= {seen.study_instance_uid for seen in used}
-    keys = (catalog.patient_key(seen.patient_id, seen.issuer or "") for seen in used if seen.patient_id)
-    query = Query(study_instance_uid=facts.study_instance_uid, slots=sorted(filled), prior_source=source, files=files)
     own = frozenset(uid for uid in own_studies if uid)
+    keys = {catalog.patient_key(seen.patient_id, seen.issuer or "") for seen in used if seen.patient_id}
+    keys |= patient_keys(catalog, own)  # the archive may know the study by another Patient ID
+    query = Query(study_instance_uid=facts.study_instance_uid, slots=sorted(filled), prior_source=source, files=files)
     film = slots["current_frontal"].film()
     return QueryStudy(query, warnings, own, frozenset(keys), StudyImages(**filled), film=film)
 

@@ -72,7 +72,9 @@ def next_page(resources: Resources, moment: Moment, cursor: str) -> SearchReply:
     """The page after one. Raises RequestError: bad-cursor, cursor-outdated; what ``ask`` raises of the archive."""
     bookmark = open_cursor(cursor, resources.catalog)
     question = bookmark.question
-    if moment.searched().seen.embedding_id < question.seen.embedding_id:  # another replica had read further
+    seen = moment.searched().seen
+    if seen.embedding_id < question.seen.embedding_id or seen.removal_id < question.seen.removal_id:
+        # Another replica had read further.
         resources.gallery.refresh(now=True)
         moment = resources.moment()
     snapshot = moment.searched()

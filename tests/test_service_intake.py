@@ -209,6 +209,9 @@ def test_a_report_that_cannot_be_used_is_refused_with_its_reason(
         {"study_instance_uid": "1.2", "text": "Clear.", "status": "amended"},
         {"study_instance_uid": "1.2", "text": "Clear.", "author": "Who?"},
         {"accession_number": "A" * 65, "text": "Clear."},
+        {"study_instance_uid": "1.2", "text": "Clear.", "issued": "0001-01-01T00:00:00+14:00"},
+        {"study_instance_uid": "1.2", "text": "Clear.", "issued": "9999-12-31T23:00:00-14:00"},
+        {"status": "withdrawn", "patient_id": "P1"},
     ],
 )
 def test_what_is_no_report_is_an_invalid_request(client: TestClient, about: dict[str, object]) -> None:

@@ -123,6 +123,8 @@ def test_nothing_outside_of_the_roots_is_asked_for(client: TestClient, archive: 
         "//pacs.example/x",
         "pacs.example",
         "https://pacs.example\n.evil/x",
+        "https://pacs.example:0/x",
+        "https://xn--pacs.example/x",
     ],
 )
 def test_nobody_but_the_configured_is_told(client: TestClient, url: str) -> None:

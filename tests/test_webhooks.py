@@ -252,6 +252,8 @@ def test_origins_are_told_apart_by_scheme_host_and_port() -> None:
     assert origin_of("http://a.example") != origin_of("https://a.example")
     for url in ("https://user@a.example", "https://:secret@a.example", "ftp://a.example", "https://", "a.example", ""):
         assert origin_of(url) is None
+    for url in ("https://xn--pacs.example", "https://a.example:0"):  # no Punycode, no port
+        assert origin_of(url) is None
 
 
 @pytest.mark.parametrize(

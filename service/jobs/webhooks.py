@@ -44,12 +44,13 @@ def origin_of(url: str) -> str | None:
     """
     try:
         parsed = httpx.URL(url)
-        port = parsed.port or PORTS.get(parsed.scheme)
+        port = PORTS.get(parsed.scheme) if parsed.port is None else parsed.port
+        host = parsed.host.lower()  # decodes what is written in Punycode
     except (httpx.InvalidURL, ValueError):
         return None
-    if port is None or not parsed.host or parsed.userinfo or "\\" in url:
+    if not port or not host or parsed.userinfo or "\\" in url:
         return None
-    return f"{parsed.scheme}://{parsed.host.lower()}:{port}"
+    return f"{parsed.scheme}://{host}:{port}"
 
 
 def require_allowed(url: str, origins: Collection[str]) -> None:

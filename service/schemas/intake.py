@@ -79,6 +79,13 @@ class ReportRequest(Message):
             raise ValueError(f"expected text or sections, found both (text and {', '.join(sections)})")
         if self.text is None and not sections and self.status != "withdrawn":
             raise ValueError("expected text or sections, found neither")
+        if self.status == "withdrawn" and not (self.study_instance_uid or self.accession_number or self.number):
+            raise ValueError("expected the study, accession number or number of what is withdrawn, found none")
+        if self.issued is not None:
+            try:
+                self.issued = self.issued.astimezone(UTC)
+            except OverflowError:
+                raise ValueError("expected issued within the years 1 to 9999 of UTC") from None
         return self
 
     def as_report(self, source: str) -> ReportText:
@@ -103,7 +110,7 @@ class ReportRequest(Message):
                 numbering=numbering if number else None,
                 number=number,
                 stage=None if self.status == "withdrawn" else self.status,
-                issued_at=None if self.issued is None else self.issued.astimezone(UTC),
+                issued_at=self.issued,
                 withdrawn=self.status == "withdrawn",
                 language=self.language,
             )

@@ -7,7 +7,7 @@ from index.multipart import media_type
 
 from .settings import Settings
 
-__all__ = ["BodyLimit", "body_limit", "takes_instances"]
+__all__ = ["BodyLimit", "body_limit", "is_utf8_form", "takes_instances"]
 
 # JSON is parsed whole and may take thirty times its size in memory; all but reports on the event loop besides.
 JSON_BYTES: Final = 2**20
@@ -30,6 +30,15 @@ class BodyLimit:
 def takes_instances(path: str) -> bool:
     """Whether bodies are taken in there as they come, file by file onto the disk."""
     return path.startswith("/dicomweb/") or path == "/v1/studies"
+
+
+def is_utf8_form(content_type: str) -> bool:
+    """Whether the text of a form is in UTF-8, as that of all browsers (RFC 7578 5.1.2); True where it is no form.
+
+    Starlette would decode it by whatever codec of Python's the header names: a MiB of ``punycode`` takes half a minute.
+    """
+    kind, parameters = media_type(content_type)
+    return kind != "multipart/form-data" or parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8", "us-ascii")
 
 
 def body_limit(settings: Settings, path: str, content_type: str) -> BodyLimit:

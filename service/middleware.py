@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .body_limits import body_limit
+from .body_limits import body_limit, is_utf8_form
 from .errors import internal_problem, problem_response
 from .observing import UNMATCHED, Observer, Work, record_stage, working_on
 from .settings import Settings
@@ -85,7 +85,12 @@ class RequestFrame:
             )
             await answer(scope, receive, send)
             return
-        limit = body_limit(self._settings, scope["path"], headers.get("content-type", ""))
+        content_type = headers.get("content-type", "")
+        if not is_utf8_form(content_type):
+            answer = problem_response(Request(scope), "wrong-media-type", "Expected a form in UTF-8.")
+            await answer(scope, receive, send)
+            return
+        limit = body_limit(self._settings, scope["path"], content_type)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit.bytes:
             await problem_response(Request(scope), "file-too-large", limit.exceeded)(scope, receive, send)

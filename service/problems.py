@@ -212,7 +212,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
         415,
         "Not the media type expected",
         'STOW-RS takes `multipart/related; type="application/dicom"` (PS3.18 10.5), one DICOM file a part; reports are'
-        " `application/fhir+json`.",
+        " `application/fhir+json`; forms are in UTF-8.",
     ),
     "bad-fhir": ProblemType(
         422,

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -263,7 +264,49 @@ def test_a_body_may_come_later_than_its_head(url: str, monkeypatch: pytest.Monke
         assert b"200 OK" in connection.recv(65536)
 
 
-def test_a_head_that_is_too_large_is_refused(url: str) -> None:
+def test_a_request_that_has_its_answer_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
+    with connected(url) as connection:
+        connection.sendall(b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        assert b"405" in connection.recv(4096)
+        connection.sendall(b"a")  # from here uvicorn would wait for the others
+        assert b"HTTP/1.1" not in read_all(connection)
+
+
+def test_who_does_not_take_an_answer_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    def connection_lost(self: http_protocol.TimedProtocol, exc: Exception | None) -> None:
+        forget(self, exc)
+        ended.set()
+
+    forget = http_protocol.TimedProtocol.connection_lost
+    monkeypatch.setattr(http_protocol.TimedProtocol, "connection_lost", connection_lost)
+    monkeypatch.setattr(http_protocol, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(http_protocol, "SLOWEST_BYTES", 2**30)
+    with connected(url) as connection:
+        # More answers than the buffers of two sockets hold; uvicorn would keep the next request waiting for ever.
+        connection.sendall(200 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert ended.wait(30)
+
+
+@pytest.mark.parametrize("charset", ["punycode", "unicode_escape", "utf-7"])
+def test_a_form_is_in_utf_8(url: str, charset: str) -> None:
+    """The codec is the client's to name, and of Python's some are slow and some give what no answer can quote."""
+    body = b'--x\r\nContent-Disposition: form-data; name="\\ud800"\r\n\r\nb-kvaaaa\r\n--x--\r\n'
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer = httpx.post(url + "/v1/search", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (415, "/problems/wrong-media-type")
+
+
+def test_a_head_that_is_too_large_is_refused_however_it_comes(url: str) -> None:
+    whole = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Large: " + 40_000 * b"a" + b"\r\n\r\n"
+    with connected(url) as connection:
+        connection.sendall(whole)
+        assert b"HTTP/1.1 400" in connection.recv(4096)
+
+
+def test_a_head_without_an_end_is_refused(url: str) -> None:
     with connected(url) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Large: " + 40_000 * b"a")
         assert b"HTTP/1.1 4" in connection.recv(4096)

@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from index import Catalog, embed_pending, ingest_folder, live_generation, reindex_under_way
+from index import (
+    Catalog,
+    Reindex,
+    begin_reindex,
+    embed_pending,
+    ingest_folder,
+    live_generation,
+    reindex_under_way,
+)
 from index.jobs.holding import Holding, hold
 from index.jobs.lease import LEASE_S, claim, finish, give_back
 from index.jobs.queue import cancel, enqueue, read_job
@@ -316,6 +324,14 @@ def test_a_reindex_that_is_called_off_is_under_way_no_more(
     worker(filled, settings, TellingEncoder(stopped), beat_s=0.01).run(told, once=True)
     assert (reindex_under_way(filled) is None) == (how == "cancelled")
     assert read_job(filled, job_id).state == ("cancelled" if how == "cancelled" else "queued")
+    cancel(filled, job_id)
+    assert reindex_under_way(filled) is None
+
+
+def test_a_reindex_that_never_began_ends_no_other(filled: Catalog) -> None:
+    begin_reindex(filled, Reindex("f" * 64, "encoders"))
+    cancel(filled, ask(filled, "reindex"))
+    assert reindex_under_way(filled) == Reindex("f" * 64, "encoders")
 
 
 def test_a_worker_that_lost_its_job_stops_and_writes_no_end(

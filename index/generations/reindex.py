@@ -7,10 +7,13 @@ the rows, as for any embedding job.
 import json
 from dataclasses import asdict, dataclass
 
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
 from ..catalog import Catalog
 from ..tables import Setting
 
-__all__ = ["Reindex", "begin_reindex", "end_reindex", "reindex_under_way"]
+__all__ = ["Reindex", "begin_reindex", "drop_reindex", "end_reindex", "reindex_under_way"]
 
 NAME = "reindex"
 
@@ -36,8 +39,11 @@ def reindex_under_way(catalog: Catalog) -> Reindex | None:
 
 
 def end_reindex(catalog: Catalog) -> None:
-    """It is done, or given up."""
+    """It is done."""
     with catalog.write() as session:
-        found = session.get(Setting, NAME)
-        if found is not None:
-            session.delete(found)
+        drop_reindex(session)
+
+
+def drop_reindex(session: Session) -> None:
+    """It is done, or given up: in the transaction of whoever says so."""
+    session.execute(sa.delete(Setting).where(Setting.name == NAME))

@@ -3,15 +3,19 @@
 import json
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ..generations.reindex import drop_reindex
 from ..tables import Job, WebhookDelivery
 from ..tables.base import now
+from ..tables.jobs import CANCELLED
 
 __all__ = ["clock", "end"]
+
+REINDEX: Final = "reindex"
 
 
 def clock(session: Session) -> datetime:
@@ -35,6 +39,8 @@ def end(
     job.state, job.finished_at = state, clock(session)
     job.result = None if result is None else json.dumps(result)
     job.error, job.detail = error, detail.replace("\x00", "") if detail else None
+    if job.kind == REINDEX and state == CANCELLED and job.attempts:
+        drop_reindex(session)  # wherever it was called off: at work, given back, or lost with its worker
     if job.webhook:
         session.add(
             WebhookDelivery(

@@ -90,21 +90,17 @@ def _build(bench: Workbench, asked: IndexBuildJob, holding: Holding) -> Result:
 
 def _reindex(bench: Workbench, asked: ReindexJob, holding: Holding) -> Result:
     begin_reindex(bench.catalog, Reindex(bench.fingerprint, str(bench.settings.model_path.absolute())))
-    try:
-        embedded = _embedded(bench, asked.batch_size, False, holding)
-        live = build_configured(
-            bench.settings,
-            bench.catalog,
-            bench.fingerprint,
-            engine=asked.engine,
-            keep=asked.keep,
-            progress=_stopping(holding),
-            moving=True,
-        )
-    except Stopped:
-        if holding.cancelled:  # else another worker goes on with it, and its embeddings are kept from pruning
-            end_reindex(bench.catalog)
-        raise
+    # Stopped, it is another worker's to go on with; its embeddings are kept from pruning until it is called off.
+    embedded = _embedded(bench, asked.batch_size, False, holding)
+    live = build_configured(
+        bench.settings,
+        bench.catalog,
+        bench.fingerprint,
+        engine=asked.engine,
+        keep=asked.keep,
+        progress=_stopping(holding),
+        moving=True,
+    )
     end_reindex(bench.catalog)
     return {"embedded": embedded, **_generation(live)}
 

@@ -89,6 +89,21 @@ def test_a_small_archive_and_a_generation_from_before_have_no_scores(sqlite_cata
         assert scores.ranking("image", 0.3) == Ranking("fused", 0.3, {IMAGE: Scale(), REPORT: Scale()})
 
 
+def test_where_one_kind_has_no_scale_neither_has(sqlite_catalog: Catalog, tmp_path: Path) -> None:
+    images = vectors(1)
+    add_studies(sqlite_catalog, range(40))
+    with sqlite_catalog.write() as session:
+        about = {"kind": IMAGE, "model_fingerprint": MODEL, "source_hash": "0" * 64}
+        session.add_all([Embedding(study_id=row + 1, vector=images[row].tobytes(), **about) for row in range(40)])
+    build_generation(sqlite_catalog, tmp_path, MODEL)
+    scores = scores_of(sqlite_catalog)
+    assert ("image", IMAGE) in scores.quantiles  # reports that come later are compared by their cosines alone
+    ranking = scores.ranking("image", IMAGE_WEIGHTS["image"])
+    assert ranking.scales == {IMAGE: Scale(), REPORT: Scale()}
+    highest = IMAGE_WEIGHTS["image"] * 1.0
+    assert scores.percentile("image", ranking, highest) == scores.percentile("image", Ranking("image"), 1.0)
+
+
 def nearest_by_hand(catalog: Catalog) -> np.ndarray:
     """Each study's best cosine to an image of another patient."""
     with catalog.session() as session:

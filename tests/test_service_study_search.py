@@ -1,5 +1,6 @@
 """Searching by a study with everything there is of it: images and report of candidates, phrases, archived studies."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from index import Snapshot, build_generation, migrate, open_catalog
-from index.tables import Embedding, Study
+from index.tables import Embedding, Generation, Study
 from service.settings import Settings
 from tests.fakes import FakeEncoder
 from tests.service_samples import A1, A2, B1, C1, FILMS, REPORTS, Film, form, png, serve, settings_for, take_in
@@ -81,6 +82,22 @@ def test_hits_have_a_percentile_of_the_archives_own_scores(archive_of_twelve: Se
         assert {hit["percentile"] for hit in composed["hits"]} == {None}
         other = searched(client, **asked, rank_by="fused", image_weight=0.6)
         assert {hit["percentile"] for hit in other["hits"]} == {None}
+
+
+def test_reports_of_which_no_scale_is_known_are_weighed_by_bare_cosines_and_that_is_said(
+    archive_of_twelve: Settings,
+) -> None:
+    catalog = open_catalog(archive_of_twelve.catalog_url)
+    with catalog.write() as session:  # as when the reports came after the generation
+        row = session.scalars(sa.select(Generation).where(Generation.state == "live")).one()
+        row.scores = json.dumps({"image": {"image": json.loads(row.scores)["image"]["image"]}})
+    catalog.close()
+    with serve(archive_of_twelve) as client:
+        reply = searched(client, png(2))
+        assert "scores-not-measured" in [warning["code"] for warning in reply["warnings"]]
+        parts = reply["hits"][0]["scores"]
+        weight = reply["ranking"]["image_weight"]
+        assert parts["fused"] == pytest.approx(weight * parts["image"] + (1 - weight) * parts["report"])
 
 
 def test_the_weight_of_the_image_can_be_chosen_and_is_stated(client: TestClient) -> None:

@@ -68,9 +68,12 @@ class ArchiveScores:
         )
 
     def ranking(self, asked: AskedWith, image_weight: float) -> Ranking:
-        """The fused ranking on this archive's scales; raw cosines where they were not measured."""
-        found = {kind: self.quantiles.get((asked, kind)) for kind in KINDS}
-        return Ranking(FUSED, image_weight, {kind: each.scale if each else Scale() for kind, each in found.items()})
+        """The fused ranking on this archive's scales; bare cosines of both kinds where one was not measured, as a
+        deviation above the mean and a cosine cannot be weighed against each other."""
+        scales = {kind: self.quantiles[asked, kind].scale for kind in KINDS if (asked, kind) in self.quantiles}
+        if len(scales) < len(KINDS):
+            scales = dict.fromkeys(KINDS, Scale())
+        return Ranking(FUSED, image_weight, scales)
 
     def percentile(self, asked: AskedWith, ranking: Ranking, score: float) -> float | None:
         """None where nothing was measured, or with another weight."""

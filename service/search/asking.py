@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 
 from index import IMAGE_WEIGHTS, AskedWith, Filters, Page, Place, Ranking, Search, SearchHit, Snapshot
+from index.tables import KINDS
 from model.errors import TextError
 
 from ..access import note_for_audit
@@ -137,10 +138,12 @@ def _warnings(snapshot: Snapshot, question: Question, page: Page, top_k: int, sh
     if page.more and shown == MAX_SHOWN:
         detail = f"A list ends after {MAX_SHOWN} hits. Narrow the search to see others."
         found.append(Notice(code="list-ended", detail=detail))
-    if question.ranking.by == "fused" and not snapshot.info.scores.quantiles:
+    measured = snapshot.info.scores.quantiles
+    searched = [(question.asked_with, kind) for kind in KINDS if snapshot.rows(kind)]
+    if question.ranking.by == "fused" and not measured.keys() >= set(searched):
         detail = (
-            "Image and report are weighed by their bare cosines, without percentiles: the generation is too small, or"
-            " from before scores were measured. `alta index build` makes a new one."
+            "Image and report are weighed by their bare cosines: the generation is too small, or from before scores"
+            " were measured or there were images and reports. `alta index build` makes a new one."
         )
         found.append(Notice(code="scores-not-measured", detail=detail))
     return found

@@ -19,7 +19,7 @@ PIECE: Final = 4 * 2**10  # of a head: what comes whole in one piece h11 does no
 
 class TimedProtocol(H11Protocol):
     """uvicorn bounds the size of a head that comes in pieces (16 KiB) and the pause between two requests; all else it
-    awaits for ever, and a request that waits behind an answer nobody takes has a place of the service."""
+    awaits for ever, and a request that it begins behind an answer nobody takes would keep a place of the service."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -42,6 +42,12 @@ class TimedProtocol(H11Protocol):
         else:
             self._forget_request()
 
+    def handle_events(self) -> None:
+        if self.flow.write_paused and self.conn.our_state in (h11.IDLE, h11.DONE):
+            self.flow.pause_reading()  # the next request begins when the answer before it was taken
+        else:
+            super().handle_events()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         seconds = ANSWER_SECONDS + self.transport.get_write_buffer_size() / SLOWEST_BYTES
@@ -50,6 +56,9 @@ class TimedProtocol(H11Protocol):
     def resume_writing(self) -> None:
         self._forget_answer()
         super().resume_writing()
+        if self.conn.our_state in (h11.IDLE, h11.DONE) and not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.handle_events()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_request()

@@ -29,6 +29,7 @@ pytest_plugins = ["tests.service_fixtures"]
 
 SEARCH = "/v1/search/image-to-text"
 MEBIBYTE = 2**20
+MANY = 200  # answers of openapi.json are more than the buffers of two sockets hold
 
 
 @pytest.fixture(scope="module")
@@ -285,9 +286,18 @@ def test_who_does_not_take_an_answer_is_not_waited_for(url: str, monkeypatch: py
     monkeypatch.setattr(http_protocol, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(http_protocol, "SLOWEST_BYTES", 2**30)
     with connected(url) as connection:
-        # More answers than the buffers of two sockets hold; uvicorn would keep the next request waiting for ever.
-        connection.sendall(200 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.sendall(MANY * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert ended.wait(30)
+
+
+def test_a_request_behind_an_answer_that_nobody_takes_has_no_place(archive_folder: Path) -> None:
+    with live(settings_for(archive_folder, decode_workers=1, max_requests=1)) as found, connected(found) as connection:
+        openapi = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        connection.sendall(
+            MANY * openapi + b"GET /v1/studies/1.2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        assert httpx.get(found + "/v1/studies/1.2").status_code == 404
+        assert read_all(connection).count(b"HTTP/1.1 ") == MANY + 1  # nothing is lost to who takes it
 
 
 @pytest.mark.parametrize("charset", ["punycode", "unicode_escape", "utf-7"])

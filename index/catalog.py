@@ -3,9 +3,10 @@
 import hashlib
 import hmac
 import logging
+import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -152,13 +153,16 @@ def open_catalog(url: str | sa.URL) -> Catalog:
 
 
 def migrate(url: str | sa.URL, revision: str = "head") -> None:
-    """Bring the schema at ``url`` to ``revision``, creating the database file and its folder where needed.
+    """Bring the schema at ``url`` to ``revision``, creating the database file and its folder where needed, for this
+    user alone: reports and secrets are in them.
 
     Safe to run by several processes at once: one works, the others wait and find it done.
     Raises ArchiveError: database-unavailable.
     """
     if file := _sqlite_file(url):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(OSError):  # SQLite says why it cannot be
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))  # its WAL gets the same mode
     catalog = Catalog(url)
     try:
         with as_file(files("migrations")) as folder, _reported(catalog), catalog.write() as session:

@@ -1,6 +1,7 @@
 """The catalog on SQLite and PostgreSQL."""
 
 import contextlib
+import os
 import threading
 from pathlib import Path
 
@@ -113,3 +114,15 @@ def test_waiting_in_vain_for_a_connection_is_an_error_of_the_archive(catalog: Ca
         session.execute(sa.select(1))
     few.close()
     assert caught.value.slug == "database-unavailable" and "in use" in caught.value.message
+
+
+def test_a_new_catalog_is_for_its_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        migrate(f"sqlite:///{tmp_path}/data/alta.db")
+        with contextlib.closing(open_catalog(f"sqlite:///{tmp_path}/data/alta.db")) as catalog, catalog.write():
+            files = [tmp_path / "data", *(tmp_path / "data").iterdir()]
+            assert len(files) > 2  # its WAL is one of them
+            assert [oct(file.stat().st_mode & 0o077) for file in files] == ["0o0"] * len(files)
+    finally:
+        os.umask(before)

@@ -27,7 +27,7 @@ def serve() -> None:
     configure_logging(settings.log_level, settings.log_format)
     require_tracing(settings.traces)
     read_fingerprint(settings.model_path)  # a wrong folder is said in one line, before anything starts
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     migrate(settings.catalog_url)
     with closing(open_catalog(settings.catalog_url)) as catalog:
         require_safe_exposure(settings, catalog)

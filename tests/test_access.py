@@ -115,6 +115,8 @@ def test_this_machine_needs_no_key_until_one_was_made(folder: Path, key: CardOf)
     [
         {"X-Forwarded-For": "10.0.0.1"},
         {"Forwarded": "for=10.0.0.1"},
+        {"X-Forwarded-Host": "alta.hospital.example"},
+        {"X-Forwarded-Proto": "https"},
         {"Via": "1.1 proxy"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},

@@ -61,6 +61,16 @@ def test_the_database_refuses_changes(written: Catalog, verb: str) -> None:
     assert verify_audit(written).entries == 5
 
 
+@pytest.mark.parametrize("row", ["3, 'another'", "9, digest"])
+def test_sqlite_refuses_to_replace_an_entry(written: Catalog, row: str) -> None:
+    if written.engine.dialect.name != "sqlite":
+        pytest.skip("REPLACE is SQLite's")
+    copied = f"{row}, previous, at, 'key:9', action FROM audit_entry WHERE id = 3"
+    statement = f"REPLACE INTO audit_entry (id, digest, previous, at, caller, action) SELECT {copied}"
+    with pytest.raises(sa.exc.DatabaseError, match="append-only"), written.engine.begin() as connection:
+        connection.execute(sa.text(statement))
+
+
 @pytest.mark.parametrize(
     ("statement", "broken_at"),
     [

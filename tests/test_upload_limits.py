@@ -320,3 +320,10 @@ def test_a_head_without_an_end_is_refused(url: str) -> None:
     with connected(url) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Large: " + 40_000 * b"a")
         assert b"HTTP/1.1 4" in connection.recv(4096)
+
+
+def test_a_proxy_that_says_nothing_of_itself_is_known_by_its_old_http(url: str) -> None:
+    for version, status in ((b"1.0", b"401"), (b"1.1", b"200")):
+        with connected(url) as connection:
+            connection.sendall(b"GET /v1/model HTTP/%b\r\nHost: localhost\r\nConnection: close\r\n\r\n" % version)
+            assert read_all(connection).startswith(b"HTTP/1.1 " + status)

@@ -161,6 +161,12 @@ def _refuse_changes() -> None:
             f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit_entry"
             " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
         )
+    # REPLACE takes out the rows in its way without asking the trigger of DELETE.
+    op.execute(
+        "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit_entry"
+        " WHEN EXISTS (SELECT 1 FROM audit_entry WHERE id = NEW.id OR digest = NEW.digest)"
+        " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
+    )
 
 
 def downgrade() -> None:

@@ -26,7 +26,8 @@ __all__ = ["KEY_SECONDS", "Authenticator"]
 KEY_SECONDS: Final = 2.0  # what is known of a key is this old at most: a revoked one is refused after that time
 KNOWN_KEYS: Final = 4096
 TOKEN_THREADS: Final = 4  # apart from the others: they may wait for the provider, and keys do not
-FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+OLD_HTTP: Final = "1.0"  # what nginx speaks to what is behind it, without any of these, unless it is told to
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class Authenticator:
         headers, address = Headers(scope=scope), address_of(scope)
         given = headers.get("authorization")
         if given is None:
-            if await self._may_be_anonymous(headers, address):
+            if scope.get("http_version") != OLD_HTTP and await self._may_be_anonymous(headers, address):
                 return ANONYMOUS
             raise RequestError(
                 "Expected `Authorization: Bearer` and an API key or a token, found none.",

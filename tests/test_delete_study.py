@@ -104,6 +104,17 @@ def test_searchers_drop_it_at_once_and_its_file_in_a_folder_stays(world: World) 
     assert count(world.catalog, Study) == 3 and count(world.catalog, Patient) == 2
 
 
+def test_no_later_study_is_shown_in_its_place(world: World) -> None:
+    world.found()
+    held = world.gallery.snapshot  # of a search that began before
+    assert held is not None
+    world.delete(OTHER)
+    world.store.keep(sent(study="1.2.99", seed=77, PatientID="P9"))
+    ingest_received(world.catalog, world.store, workers=0)
+    hits = held.search("image", np.ones(ENCODER.dimension), 20)
+    assert {hit.study.study_instance_uid for hit in hits} == {EARLIER, LATER, SENT}
+
+
 def test_its_own_copies_and_reports_are_gone(world: World) -> None:
     path = world.send()
     done = world.delete(SENT)

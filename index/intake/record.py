@@ -18,7 +18,7 @@ from ..catalog import Catalog
 from ..dicom import InstanceFacts, Refusal, clean
 from ..keeping.deleted import deleted_among, deleted_refusal
 from ..keeping.forgotten import forgotten_among, forgotten_refusal, image_keys
-from ..tables import ACCEPTED, AS_REPORT, REFUSED, Instance, Patient, Study
+from ..tables import ACCEPTED, AS_REPORT, REFUSED, EmbeddingRemoval, Instance, Patient, Study
 from .examine import Examined
 from .identity import common_key, id_key_of, patient_key_of
 from .study_sources import refresh_sources
@@ -81,6 +81,7 @@ class _Recorder:
         self.done = Recorded()
         self.touched: set[int] = set()  # patients
         self.named: set[Study] = set()  # new, or under another patient or accession number
+        self._last_id: int | None = None  # of a study, on SQLite
         self._retired = False  # whether the file being added takes the place of another
         self._superseded = False  # which held another version of the instance
         keys = [path_key(item.source.path) for item in batch]
@@ -230,7 +231,8 @@ class _Recorder:
         study = self._studies.get(uid)
         key = patient_key_of(self._catalog, facts)
         if study is None:
-            study = Study(study_instance_uid=uid, modality=facts.modality, patient=self._patient(key, facts))
+            patient = self._patient(key, facts)
+            study = Study(id=self._new_id(), study_instance_uid=uid, modality=facts.modality, patient=patient)
             self._studies[uid] = study
             self._session.add(study)
             self.named.add(study)
@@ -247,6 +249,17 @@ class _Recorder:
             self.named.add(study)
             self.done.accessions.update(filter(None, [number]))
         return study
+
+    def _new_id(self) -> int | None:
+        """SQLite gives the highest id again once its row was deleted: a search that has not heard of that yet would
+        show the new study for the old one's embedding. None: the database never does."""
+        if self._session.get_bind().dialect.name != "sqlite":
+            return None
+        if self._last_id is None:
+            used = (sa.func.max(Study.id), sa.func.max(EmbeddingRemoval.study_id))
+            self._last_id = max(self._session.scalar(sa.select(highest)) or 0 for highest in used)
+        self._last_id += 1
+        return self._last_id
 
     def _patient(self, key: str, facts: InstanceFacts) -> Patient:
         patient = self._patients.get(key)

@@ -46,7 +46,9 @@ MomentDep = Annotated[Moment, Depends(_moment)]  # one a request, however often 
 
 async def _receiving(resources: ResourcesDep) -> None:
     if not resources.settings.receive:
-        raise RequestError("Nothing can be sent to this service.", "receiving-disabled")
+        raise RequestError(
+            "Nothing can be sent to this service; ALTA_RECEIVE=1 lets it take something in.", "receiving-disabled"
+        )
 
 
 Receiving = Depends(_receiving)

@@ -94,7 +94,8 @@ def test_forgetting_as_the_page_says(filled: Alta, tmp_path: Path, monkeypatch: 
     assert code == 0 and "To be removed" in out, err
     assert "1.dcm" in out
     code, out, err = filled("archive", "forget", "--patient", "4711", "--yes")
-    assert code == 0 and "Nothing is left" in out, err
+    assert code == 0 and "Nothing is left" in out and "was found" not in out, err
+    assert "Nothing of this patient was found" in filled("archive", "forget", "--patient", "4712", "--dry-run")[1]
     assert "patient-forgotten" in filled("audit", "list")[1]
     assert "1 studies, 1 reports" in filled("index", "status")[1]
     assert "forgotten-patient" in filled("ingest", "archive")[1]

@@ -51,7 +51,9 @@ def forget(
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     with closing(open_catalog(settings.catalog_url)) as catalog:
         if dry_run or not yes:
-            _show(preview_forget(catalog, named, store), f"To be removed from {shown_database(settings)}")
+            preview = preview_forget(catalog, named, store)
+            _show(preview, f"To be removed from {shown_database(settings)}")
+            _say_if_unknown(preview)
             if dry_run:
                 return
             if not typer.confirm("Remove this patient for good?"):
@@ -70,6 +72,7 @@ def forget(
     if not outcome.complete:
         console.print("[red]Something is left, or cannot be looked at.[/red] Mend what the notes say and run it again.")
         raise typer.Exit(1)
+    _say_if_unknown(outcome)
     console.print("Nothing is left. What comes again under this ID is refused: alta archive refused")
 
 
@@ -132,6 +135,15 @@ def _named(patient: str, issuer: str | None) -> "NamedPatient":
     if not patient.strip():
         raise InputError("Expected a Patient ID, found none.", "unknown-patient")
     return NamedPatient(patient, issuer)
+
+
+def _say_if_unknown(outcome: "Forgotten") -> None:
+    """A mistyped ID must not pass for a patient who was removed."""
+    if not outcome.in_place and not any(place.found for place in outcome.places):
+        console.print(
+            "[yellow]Nothing of this patient was found.[/yellow] Unless they were forgotten before, the ID or issuer is"
+            " wrong: alta archive remember takes it back."
+        )
 
 
 def _show(outcome: "Forgotten", title: str) -> None:

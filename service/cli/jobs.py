@@ -28,7 +28,10 @@ def list_command(limit: Annotated[int, typer.Option(min=1, help="Jobs shown, the
 
     with closing(open_catalog(archive_settings().catalog_url)) as catalog:
         found = list_jobs(catalog, limit=limit)
-    table = Table("id", "kind", "state", "done", "asked for", "by", "error")
+    table = Table()
+    table.add_column("id", no_wrap=True, min_width=32)  # whole: it is what the other commands take
+    for name in ("kind", "state", "done", "asked for", "by", "error"):
+        table.add_column(name, overflow="fold")
     for job in found:
         table.add_row(
             job.id,

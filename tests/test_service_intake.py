@@ -1,6 +1,5 @@
 """Studies as files of a form, reports as JSON, and deleting: what the sender is told is what became of it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +9,15 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from pydicom.dataset import Dataset
 
-from index import Catalog, ingest_folder, migrate, open_catalog
+from index import Catalog, ingest_folder, migrate
 from index.tables import Instance, Report
 from service.settings import Settings
 from tests.conftest import WriteDicom, chest_dataset
 from tests.peers import file_bytes
+from tests.receiving_service import client, opened, settings
 from tests.service_samples import serve, settings_for
 
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    found = settings_for(tmp_path, receive=True, min_free_mb=0)
-    migrate(found.catalog_url)
-    return found
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    with serve(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def opened(settings: Settings) -> Iterator[Catalog]:
-    """The service's catalog, from outside."""
-    catalog = open_catalog(settings.catalog_url)
-    yield catalog
-    catalog.close()
+__all__ = ["client", "opened", "settings"]  # fixtures
 
 
 def send(client: TestClient, *files: Dataset | bytes, name: str = "DOE^JOHN.dcm") -> httpx.Response:

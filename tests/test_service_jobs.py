@@ -1,6 +1,5 @@
 """Jobs over HTTP: asked for, looked at, called off; what is not allowed is refused before anything waits."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import get_args
@@ -8,7 +7,7 @@ from typing import get_args
 import pytest
 from fastapi.testclient import TestClient
 
-from index import Catalog, migrate, open_catalog
+from index import Catalog, migrate
 from index.jobs.lease import claim, finish
 from service.jobs.kinds import KINDS
 from service.jobs.requests import JobRequest
@@ -18,7 +17,10 @@ from service.routes.jobs import KindName
 from service.settings import Settings
 from tests.conftest import WriteDicom
 from tests.fakes import FakeEncoder
+from tests.receiving_service import client, opened
 from tests.service_samples import serve, settings_for
+
+__all__ = ["client", "opened"]  # fixtures
 
 SECRET = "whsec_" + "c2VjcmV0" * 6
 ORIGIN = "https://pacs.example"
@@ -36,20 +38,6 @@ def settings(tmp_path: Path, archive: Path) -> Settings:
     )
     migrate(found.catalog_url)
     return found
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    with serve(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def opened(settings: Settings) -> Iterator[Catalog]:
-    """The service's catalog, as a worker has it."""
-    catalog = open_catalog(settings.catalog_url)
-    yield catalog
-    catalog.close()
 
 
 def test_every_kind_can_be_asked_for() -> None:

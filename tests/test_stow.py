@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from pydicom.dataset import Dataset
 
 import service.receiving.receiver
-from index import Catalog, ReceivedStore, ingest_folder, migrate, open_catalog
+from index import Catalog, ReceivedStore, ingest_folder, migrate
 from index.intake.ingest import ingest_received
 from index.tables import Instance, Study
 from model.errors import ArchiveError
@@ -29,31 +29,13 @@ from service.settings import Settings
 from tests.conftest import chest_dataset
 from tests.fakes import FakeEncoder
 from tests.peers import Orthanc, file_bytes
+from tests.receiving_service import client, opened, settings
 from tests.service_samples import serve, settings_for
+
+__all__ = ["client", "opened", "settings"]  # fixtures
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=edge'
 CR = "1.2.840.10008.5.1.4.1.1.1"
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    found = settings_for(tmp_path, receive=True, min_free_mb=0)
-    migrate(found.catalog_url)
-    return found
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    with serve(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def opened(settings: Settings) -> Iterator[Catalog]:
-    """The service's catalog, from outside."""
-    catalog = open_catalog(settings.catalog_url)
-    yield catalog
-    catalog.close()
 
 
 def body(*parts: Dataset | bytes, kind: str = "application/dicom", end: bytes = b"--edge--\r\n") -> bytes:

@@ -151,7 +151,11 @@ def test_a_training_run_that_is_stopped_says_how_it_goes_on(
     monkeypatch.setattr("model.training.train", lambda *_: os.kill(os.getpid(), number))
     (tmp_path / "run.toml").write_text(TINY_RUN)
     before = signal.getsignal(signal.SIGTERM)
-    line = one_line_of_error(alta("train", tmp_path / "run.toml", "--output", tmp_path / "out"))
+    at_terminal = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
+    try:
+        line = one_line_of_error(alta("train", tmp_path / "run.toml", "--output", tmp_path / "out"))
+    finally:
+        signal.signal(signal.SIGINT, at_terminal)
     assert "Stopped. With --resume the run goes on from its last validation" in line
     assert signal.getsignal(signal.SIGTERM) is before
 

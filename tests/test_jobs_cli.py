@@ -66,7 +66,9 @@ def test_jobs_are_listed_shown_and_called_off(filled: Alta, catalog: Catalog) ->
     assert code == 1 and err.startswith("alta: There is no job")
 
 
-def test_a_study_is_deleted_and_restored(filled: Alta, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_was_taken_out_may_come_back(
+    filled: Alta, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, out, _ = filled("archive", "delete", "1.2.3.1", "--dry-run")
     assert code == 0 and out.startswith("To be deleted: images 1,")
     monkeypatch.setattr("typer.confirm", lambda *_, **__: False)

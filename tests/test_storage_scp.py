@@ -275,8 +275,9 @@ def test_connections_that_say_nothing_have_a_limit(listen: Listen) -> None:
 
 
 def test_each_association_is_told_in_a_line_without_names(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
     scp_port = listen()
+    # Now, not before: the end of an earlier test's association would have its level remembered for this one.
+    caplog.set_level(logging.INFO)
     send(scp_port, chest_dataset(PatientName="Doe^Jane", PatientID="SECRET"), chest_dataset(StudyInstanceUID=None))
     assert _eventually(lambda: "MODALITY at 127.0.0.1: 1 objects stored" in caplog.text)
     assert "1 refused" in caplog.text

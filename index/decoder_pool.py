@@ -15,7 +15,7 @@ import queue
 import resource
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -35,6 +35,7 @@ MEMORY: Final = 2 * 2**30  # bytes beside what a fresh worker has; the largest u
 # Slugs of what a limit or a crash cost. They may be the machine's fault, so they are worth another try.
 LOST: Final = ("decoder-crashed", "decoder-timeout", "too-much-memory")
 START_SECONDS: Final = 120.0  # a busy host imports slowly
+THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class DecoderPool:
@@ -160,7 +161,8 @@ class _Worker:
                 raise ImageError("The worker processes have been ended.", "decoder-crashed")
             process = context.Process(target=_work, args=(theirs, *self._limits), daemon=True)
             try:
-                process.start()
+                with _one_thread_each():
+                    process.start()
             except OSError as error:
                 ours.close()
                 raise ImageError(f"A worker process cannot start: {error}.", "decoder-crashed") from error
@@ -203,6 +205,22 @@ class _Worker:
             message = f"The file kept its decoder busy for {self._limits[0]:g} s, the limit."
             return ImageError(message, "decoder-timeout")
         return ImageError("The file ended the process that decoded it.", "decoder-crashed")
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that start meanwhile have one thread for matrix products: small ones wait longer for their threads than
+    they take, and several decoders would fight over the cores. It is read once, when NumPy is loaded."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _work(connection: Connection, seconds: float, memory: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from index import DecoderPool
+from index.decoder_pool import THREADS
 from index.intake.examine import Source, examiner
 from model.errors import ImageError
 from tests.broken_decoders import (
@@ -52,6 +53,17 @@ def test_results_and_errors_come_back(pool: DecoderPool) -> None:
     with pytest.raises(RuntimeError, match="Panic"):
         pool(panic)
     assert pool(os.getpid) == pool(os.getpid)
+
+
+def test_decoders_have_one_thread_each_and_leave_the_parents_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    pool = DecoderPool(1)
+    try:
+        assert [pool(os.getenv, name) for name in THREADS] == ["1"] * len(THREADS)
+    finally:
+        pool.close()
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
 
 
 def test_only_the_call_that_crashes_is_lost() -> None:

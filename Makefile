@@ -4,7 +4,7 @@ SERVE ?= 1
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench openapi picture clean
+.PHONY: demo test test-slow check bench openapi picture lock clean
 
 demo: .venv/installed
 	$(BIN)/alta demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
@@ -30,6 +30,10 @@ openapi: .venv/installed
 	$(BIN)/python -m service.export_openapi > docs/openapi.json
 	$(BIN)/python clients/python/generate_messages.py docs/openapi.json > clients/python/alta_client/messages.py
 
+# What an installation consists of (docs/security.md, "Supply chain"). The tools have an environment of their own.
+lock: build/supply/installed
+	build/supply/bin/python requirements/lock.py
+
 # The README's picture, from a running `make demo` and an installed Chromium.
 picture:
 	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --force-dark-mode --window-size=1180,960 \
@@ -38,6 +42,11 @@ picture:
 
 clean:
 	rm -rf .venv data/demo
+
+build/supply/installed: requirements/supply.lock
+	$(PYTHON) -m venv build/supply
+	build/supply/bin/python -m pip install --require-hashes -r requirements/supply.lock
+	@touch $@
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

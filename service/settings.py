@@ -1,6 +1,7 @@
 """What an installation can choose, read from ``ALTA_*`` environment variables."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -90,6 +91,13 @@ class Settings(AccessSettings):
         description="Credentials for these: a JSON object of the same names and `user:password` or `Bearer TOKEN`.",
     )
 
+    viewer_url: str = Field(
+        default="",
+        description="Where the hospital's viewer shows a study, as a link of the page: an http(s) URL with"
+        " `{study_instance_uid}` or `{accession_number}` in it, such as"
+        " `https://ohif.example/viewer?StudyInstanceUIDs={study_instance_uid}`. Empty: no link.",
+    )
+
     max_upload_mb: int = Field(default=64, ge=1, description="Largest request body, all files together, in MiB.")
     max_files: int = Field(default=8, ge=1, description="Most files in one request, prior study included.")
     check_images: bool = Field(
@@ -172,6 +180,22 @@ class Settings(AccessSettings):
             if not bare or "@" in parts.netloc:
                 raise ValueError(f"{origin}: expected http(s)://HOST[:PORT] and nothing behind it")
         return origins
+
+    @field_validator("viewer_url")
+    @classmethod
+    def _names_a_study(cls, template: str) -> str:
+        named = set(re.findall(r"\{([^{}]*)\}", template))
+        plain = re.sub(r"\{[^{}]*\}", "1", template)
+        parts = urlsplit(plain)
+        if template and (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or re.search(r"[{}\s]", plain)
+            or not named
+            or named - {"study_instance_uid", "accession_number"}
+        ):
+            raise ValueError("expected http(s)://HOST/... with {study_instance_uid} or {accession_number} in it")
+        return template
 
     @field_validator("webhook_secret")
     @classmethod

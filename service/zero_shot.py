@@ -13,18 +13,18 @@ from model.prompts import PROMPT_SETS, PromptPair
 
 from .errors import RequestError
 from .inference import Inference
-from .schemas import LabelScore, Notice, PairScore, PromptSet, UsedCalibration, ZeroShotRequest
+from .schemas import LabelScore, Notice, PairScore, PromptSet, UsedCalibration, ZeroShotFindings, ZeroShotRequest
 
 __all__ = [
     "LABEL_SCORE",
     "PAIR_SCORE",
+    "describe_findings",
     "level_warning",
     "probabilities_of",
     "require_usable",
     "score_labels",
     "score_pairs",
     "texts_of",
-    "used_calibration",
 ]
 
 PAIR_SCORE = (
@@ -64,6 +64,17 @@ def texts_of(request: ZeroShotRequest) -> tuple[str, ...]:
     """Texts of the caller's that will be encoded."""
     phrases = [phrase for prompt in request.prompts for phrase in (*prompt.positive, *prompt.negative)]
     return *request.labels, *phrases
+
+
+def describe_findings(inference: Inference, study: np.ndarray, prompts: Sequence[PromptSet] = ()) -> ZeroShotFindings:
+    """Scores of ``score_pairs`` with all that is to be said of them. study: (D,) of length 1."""
+    scores = score_pairs(inference, study, prompts)
+    return ZeroShotFindings(
+        score_kind=PAIR_SCORE,
+        calibration=used_calibration(inference, scores),
+        probabilities=probabilities_of(inference, scores, labels=False),
+        findings=scores,
+    )
 
 
 def score_pairs(inference: Inference, study: np.ndarray, prompts: Sequence[PromptSet]) -> list[PairScore]:
@@ -144,7 +155,9 @@ def level_warning(used: UsedCalibration | None, slots: Sequence[str]) -> list[No
 
 
 def score_labels(inference: Inference, study: np.ndarray, labels: list[str]) -> list[LabelScore]:
-    """The labels against each other. study: (D,) of length 1."""
+    """The labels against each other; none of none. study: (D,) of length 1."""
+    if not labels:
+        return []
     cosines = []
     for label in labels:
         finding = BUILT_IN.get(label.casefold())

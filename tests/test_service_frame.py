@@ -69,7 +69,7 @@ def test_the_model_card_and_the_page_show_where_the_encoders_come_from(archive_f
     encoder.provenance = Provenance("demo", "simulated images", "Apache-2.0", "For demonstrations.")
     with serve(settings_for(archive_folder), encoder) as client:
         card = client.get("/v1/model").json()
-        assert "provenance.notice" in client.get("/assets/app.js").text
+        assert "provenance.notice" in client.get("/assets/modules/page.js").text
     assert card["provenance"] == dataclasses.asdict(encoder.provenance)
 
 
@@ -220,7 +220,17 @@ def test_pages_load_nothing_from_elsewhere_and_run_no_inline_script(client: Test
     for address in re.findall(r'(?:src|href)="(assets/[^"]+)"', page.text):
         asset = client.get(f"/{address}")
         assert asset.status_code == 200
-        assert asset.headers["content-type"].startswith(("text/javascript", "text/css"))
+        assert asset.headers["content-type"].startswith(("text/javascript", "text/css", "image/svg+xml"))
+
+
+def test_every_module_of_the_page_is_served_and_imports_only_its_neighbours(client: TestClient) -> None:
+    known = {file.name for file in (ROOT / "service/web/modules").iterdir()}
+    assert "page.js" in known
+    for name in known:
+        source = client.get(f"/assets/modules/{name}").text
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|innerHTML|insertAdjacentHTML|eval\(", source), name
+        for imported in re.findall(r'from "([^"]+)"', source):
+            assert imported.removeprefix("./") in known, (name, imported)
 
 
 def test_only_the_known_assets_are_served(client: TestClient) -> None:

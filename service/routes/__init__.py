@@ -1,6 +1,19 @@
 """HTTP routes: parse, one call, shape the reply."""
 
-from . import dicomweb, documents, health, intake, jobs, metrics, reports, search, similarity_map, studies, zero_shot
+from . import (
+    dicomweb,
+    documents,
+    health,
+    intake,
+    jobs,
+    metrics,
+    rendering,
+    reports,
+    search,
+    similarity_map,
+    studies,
+    zero_shot,
+)
 
 __all__ = ["ROUTERS"]
 
@@ -9,6 +22,7 @@ ROUTERS = (
     zero_shot.router,
     similarity_map.router,
     studies.router,
+    rendering.router,
     dicomweb.router,
     intake.router,
     reports.router,

@@ -1,6 +1,7 @@
 """Pages for people: the start page, the API reference and the problem types. All of it is served from here."""
 
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -15,12 +16,12 @@ __all__ = ["router"]
 WEB = files("service") / "web"
 SWAGGER = files("fastapi_offline") / "static"  # a packaged copy of Swagger UI: FastAPI's own page needs a CDN
 
+MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 ASSETS = {
-    "app.js": (WEB, "text/javascript"),
-    "docs.js": (WEB, "text/javascript"),
-    "style.css": (WEB, "text/css"),
-    "swagger-ui-bundle.js": (SWAGGER, "text/javascript"),
-    "swagger-ui.css": (SWAGGER, "text/css"),
+    "swagger-ui-bundle.js": SWAGGER / "swagger-ui-bundle.js",
+    "swagger-ui.css": SWAGGER / "swagger-ui.css",
+    **{file.name: file for file in WEB.iterdir() if PurePath(file.name).suffix in MEDIA_TYPES},
+    **{f"modules/{file.name}": file for file in (WEB / "modules").iterdir()},
 }
 
 router = APIRouter(include_in_schema=False)
@@ -39,13 +40,13 @@ def reference() -> HTMLResponse:
     return HTMLResponse((WEB / "docs.html").read_bytes(), headers={"Content-Security-Policy": policy})
 
 
-@router.get("/assets/{name}")
+@router.get("/assets/{name:path}")
 def asset(name: str) -> Response:
     if name not in ASSETS:
         raise RequestError("There is no such asset.", "not-found")
-    folder, media_type = ASSETS[name]
-    headers = {"Cache-Control": "public, max-age=3600"}
-    return Response((folder / name).read_bytes(), media_type=media_type, headers=headers)
+    # Asked for again at every visit: modules of two releases do not fit together.
+    headers = {"Cache-Control": "no-cache"}
+    return Response(ASSETS[name].read_bytes(), media_type=MEDIA_TYPES[PurePath(name).suffix], headers=headers)
 
 
 @router.get("/problems/{slug}")

@@ -48,6 +48,7 @@ def model(resources: ResourcesDep, moment: MomentDep) -> ModelCard:
         context_length=encoder.context_length,
         findings=list(PROMPT_SETS),
         provenance=Provenance.model_validate(getattr(encoder, "provenance", UNKNOWN)),
+        viewer_url=settings.viewer_url or None,
         max_files=settings.max_files,
         max_upload_mb=settings.max_upload_mb,
         max_top_k=settings.max_top_k,

@@ -10,17 +10,15 @@ from index.access.keys import SEARCH
 from ..access import note_for_audit, requires
 from ..deps import AskedStudy, MomentDep
 from ..openapi import form_example, problem_responses
-from ..schemas import Name, ZeroShotReply, ZeroShotRequest
+from ..schemas import Name, ZeroShotFindings, ZeroShotReply, ZeroShotRequest
 from ..zero_shot import (
     LABEL_SCORE,
-    PAIR_SCORE,
+    describe_findings,
     level_warning,
     probabilities_of,
     require_usable,
     score_labels,
-    score_pairs,
     texts_of,
-    used_calibration,
 )
 
 __all__ = ["router"]
@@ -53,21 +51,22 @@ def zero_shot(
     require_usable(asked)
     inference = moment.inference
     vector = study.embedded_by(inference)
-    findings = [] if asked.labels else score_pairs(inference, vector, asked.prompts)
-    labelled = score_labels(inference, vector, asked.labels) if asked.labels else []
-    note_for_audit(results=len(findings) + len(labelled))
-    calibration = used_calibration(inference, findings)
+    if asked.labels:
+        told = ZeroShotFindings(
+            score_kind=LABEL_SCORE, probabilities=probabilities_of(inference, [], labels=True), findings=[]
+        )
+    else:
+        told = describe_findings(inference, vector, asked.prompts)
+    labelled = score_labels(inference, vector, asked.labels)
+    note_for_audit(results=len(told.findings) + len(labelled))
     return ZeroShotReply(
+        **dict(told),
         query=study.query,
         model_fingerprint=inference.encoder.fingerprint,
-        score_kind=LABEL_SCORE if asked.labels else PAIR_SCORE,
-        calibration=calibration,
-        probabilities=probabilities_of(inference, findings, labels=bool(asked.labels)),
-        findings=findings,
         labels=labelled,
         warnings=[
             *study.warnings,
-            *level_warning(calibration, study.query.slots),
+            *level_warning(told.calibration, study.query.slots),
             *inference.length_warnings(texts_of(asked)),
         ],
     )

@@ -23,7 +23,15 @@ from .search import (
 from .service import Health, ModelCard, Provenance
 from .similarity_map import MapBox, SimilarityMapReply, WordMap
 from .studies import Report, Study, StudyReply
-from .zero_shot import LabelScore, PairScore, PromptSet, UsedCalibration, ZeroShotReply, ZeroShotRequest
+from .zero_shot import (
+    LabelScore,
+    PairScore,
+    PromptSet,
+    UsedCalibration,
+    ZeroShotFindings,
+    ZeroShotReply,
+    ZeroShotRequest,
+)
 
 __all__ = [
     "EXAMPLE_REQUEST_ID",
@@ -80,6 +88,7 @@ __all__ = [
     "WebhookReply",
     "WordMap",
     "Years",
+    "ZeroShotFindings",
     "ZeroShotReply",
     "ZeroShotRequest",
 ]

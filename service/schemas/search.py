@@ -11,6 +11,7 @@ from .filters import SearchFilters
 from .messages import Message, Notice
 from .query import Query
 from .studies import Report, Study
+from .zero_shot import ZeroShotFindings
 
 __all__ = [
     "MAX_CURSOR",
@@ -81,6 +82,11 @@ class SearchOptions(Ranked):
     )
     text_weight: Weight | None = Field(
         default=None, description="Weight of `text` beside an image of weight 1. The reply states it."
+    )
+    zero_shot: bool = Field(
+        default=False,
+        description="Tell also how the built-in findings fit the study that is asked with, as /v1/zero-shot does,"
+        " without sending and encoding it twice.",
     )
 
 
@@ -201,6 +207,9 @@ class SearchReply(BaseModel):
     )
     hits: list[Hit] = Field(description="Best first. Fewer than top_k when the filters leave fewer.")
     findings_summary: FindingsSummary
+    zero_shot: ZeroShotFindings | None = Field(
+        default=None, description="Of the study that is asked with, where `zero_shot` was asked for; on the first page."
+    )
     next_cursor: str | None = Field(
         default=None, description="For POST /v1/search/page; null where no more hits follow."
     )

@@ -26,6 +26,11 @@ class ModelCard(BaseModel):
         description="Names with built-in prompt ensembles.", examples=[["Pneumothorax", "Pleural Effusion"]]
     )
     provenance: Provenance
+    viewer_url: str | None = Field(
+        description="Where the hospital's viewer shows a study: a URL in which `{study_instance_uid}` or"
+        " `{accession_number}` is to be replaced, percent-encoded. Null where none is set.",
+        examples=["https://ohif.example/viewer?StudyInstanceUIDs={study_instance_uid}"],
+    )
     max_files: int
     max_upload_mb: int
     max_top_k: int

@@ -7,7 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from .messages import Message, Name, Notice
 from .query import Query
 
-__all__ = ["LabelScore", "PairScore", "PromptSet", "UsedCalibration", "ZeroShotReply", "ZeroShotRequest"]
+__all__ = [
+    "LabelScore",
+    "PairScore",
+    "PromptSet",
+    "UsedCalibration",
+    "ZeroShotFindings",
+    "ZeroShotReply",
+    "ZeroShotRequest",
+]
 
 Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
@@ -90,9 +98,9 @@ class UsedCalibration(BaseModel):
     findings: list[str] = Field(description="Those that are calibrated.", examples=[["Pneumothorax"]])
 
 
-class ZeroShotReply(BaseModel):
-    query: Query
-    model_fingerprint: str = Field(examples=["5f" * 32])
+class ZeroShotFindings(BaseModel):
+    """How the built-in findings, or prompts, fit a study."""
+
     score_kind: str = Field(
         description="What `score` is, in a sentence.", examples=["softmax over the two cosines; uncalibrated"]
     )
@@ -104,5 +112,10 @@ class ZeroShotReply(BaseModel):
         examples=["no calibration fits these encoders"],
     )
     findings: list[PairScore] = Field(description="For prompts and the built-in findings.")
+
+
+class ZeroShotReply(ZeroShotFindings):
+    query: Query
+    model_fingerprint: str = Field(examples=["5f" * 32])
     labels: list[LabelScore] = Field(description="For labels, in the order sent.")
     warnings: list[Notice]

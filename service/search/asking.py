@@ -15,6 +15,7 @@ from ..observing import stage
 from ..query import QueryStudy
 from ..resources import Moment, Resources
 from ..schemas import Hit, Notice, SearchOptions, SearchReply, UsedRanking
+from ..zero_shot import describe_findings, level_warning
 from .composition import NOTHING_FOUND, TEXT_WEIGHT, WITHOUT_WEIGHT, WITHOUT_WEIGHT_OF_TEXT, compose, compose_texts
 from .cursor import open_cursor, seal_cursor
 from .question import Question
@@ -35,7 +36,8 @@ def ask(
     """
     top_k = resources.top_k(options.top_k)
     snapshot = moment.searched()
-    vector, warnings = _embedded(moment.inference, study, options)
+    images = None if study is None else study.embedded_by(moment.inference)
+    vector, warnings = _composed(moment.inference, images, options)
     excludes_patient = False
     if study is not None:
         filters = study.without_itself(filters)
@@ -66,6 +68,10 @@ def ask(
         warnings = [*study.warnings, *unlike, *warnings]
     reply.warnings = [*warnings, *reply.warnings]
     reply.query = study.query if study else None
+    if images is not None and options.zero_shot:
+        assert study is not None
+        reply.zero_shot = describe_findings(moment.inference, images)
+        reply.warnings += level_warning(reply.zero_shot.calibration, study.query.slots)
     return reply
 
 
@@ -149,21 +155,20 @@ def _warnings(snapshot: Snapshot, question: Question, page: Page, top_k: int, sh
     return found
 
 
-def _embedded(
-    inference: Inference, study: QueryStudy | None, options: SearchOptions
+def _composed(
+    inference: Inference, images: np.ndarray | None, options: SearchOptions
 ) -> tuple[np.ndarray, list[Notice]]:
-    """The query's direction, and warnings of texts that are too long."""
+    """The query's direction, and warnings of texts that are too long. images: (D,) of length 1, of the study."""
     text, without = options.text, options.without or []
     texts = [*([] if text is None else [text]), *without]
     if any(not each.strip() for each in texts):
         raise TextError("Expected at least one word, found none.", "text-empty")
     warnings = inference.length_warnings(texts)
-    if study is None:
+    if images is None:
         if text is None:
             message = "Expected `files`, `study_instance_uid` or `text` to search with, found none of them."
             raise RequestError(message, "bad-query")
         return compose_texts(inference.text(text), [inference.text(phrase) for phrase in without]), warnings
-    images = study.embedded_by(inference)
     if not texts:
         return images, warnings
     added = None if text is None else inference.text(text)

@@ -67,6 +67,7 @@ class _Operations:
     similarity_overlay = _sent(operations.similarity_overlay)
     study = _sent(operations.study)
     image = _sent(operations.image)
+    rendering = _sent(operations.rendering)
     store_studies = _sent(operations.store_studies)
     delete_study = _sent(operations.delete_study)
     restore_study = _sent(operations.restore_study)

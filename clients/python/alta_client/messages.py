@@ -43,6 +43,7 @@ __all__ = [
     "UsedRanking",
     "WebhookReply",
     "WordMap",
+    "ZeroShotFindings",
     "ZeroShotReply",
 ]
 
@@ -152,6 +153,7 @@ class ModelCard(TypedDict):
     context_length: int
     findings: list[str]
     provenance: Provenance
+    viewer_url: str | None
     max_files: int
     max_upload_mb: int
     max_top_k: int
@@ -275,6 +277,7 @@ class SearchReply(TypedDict):
     own_patient_excluded: bool
     hits: list[Hit]
     findings_summary: FindingsSummary
+    zero_shot: ZeroShotFindings | None
     next_cursor: str | None
     warnings: list[Notice]
 
@@ -359,12 +362,19 @@ class WordMap(TypedDict):
     values: list[list[float]]
 
 
-class ZeroShotReply(TypedDict):
-    query: Query
-    model_fingerprint: str
+class ZeroShotFindings(TypedDict):
     score_kind: str
     calibration: UsedCalibration | None
     probabilities: str
     findings: list[PairScore]
+
+
+class ZeroShotReply(TypedDict):
+    score_kind: str
+    calibration: UsedCalibration | None
+    probabilities: str
+    findings: list[PairScore]
+    query: Query
+    model_fingerprint: str
     labels: list[LabelScore]
     warnings: list[Notice]

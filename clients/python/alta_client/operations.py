@@ -43,6 +43,7 @@ __all__ = [
     "model",
     "next_page",
     "ready",
+    "rendering",
     "restore_study",
     "search",
     "send_fhir",
@@ -73,6 +74,7 @@ class SearchOptions(TypedDict, total=False):
     group_reports: bool
     exclude_own_patient: bool
     evidence: bool
+    zero_shot: bool
 
 
 def search(
@@ -166,6 +168,11 @@ def image(study_instance_uid: str, *, view: View = "frontal", size: int = 512) -
     """An image of the archive as a PNG for the screen."""
     path = f"/v1/studies/{quote(study_instance_uid, safe='')}/image"
     return Call("GET", path, bytes_of, query={"view": view, "size": str(size)})
+
+
+def rendering(file: File, *, size: int = 1024) -> Call[bytes]:
+    """A DICOM, JPEG or PNG image that is sent, as a PNG for the screen."""
+    return Call("POST", "/v1/rendering", bytes_of, form={"size": str(size)}, files=[("file", file)])
 
 
 def store_studies(files: Sequence[File]) -> Call[StudiesReply]:

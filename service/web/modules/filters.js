@@ -1,0 +1,70 @@
+// Which studies may be hits, and what of them is compared: fields of the search form.
+
+import { byId, element } from "./elements.js";
+
+const CHOICES = {
+  sex: [["", "any"], ["F", "female"], ["M", "male"], ["O", "other"]],
+  modality: [["", "any"], ["CR", "CR"], ["DX", "DX"]],
+  view: [["", "any"], ["PA", "PA"], ["AP", "AP"], ["lateral", "with a lateral"]],
+  rank_by: [["", "image and report"], ["report", "report"], ["image", "image"]],
+  top_k: [["", "10"], ["25", "25"], ["50", "50"]],
+};
+
+/** Builds the fields. `findings`: names of `/v1/model`. */
+export function placeFilters(findings) {
+  const named = [["", "any"], ...findings.filter((name) => name !== "No Finding").map((name) => [name, name])];
+  const fields = [
+    choice("Report asserts", "finding", named),
+    choice("Report does not assert", "without_finding", [["", "anything"], ...named.slice(1)]),
+    choice("Sex", "sex", CHOICES.sex),
+    number("Age from", "age_min"),
+    number("Age to", "age_max"),
+    day("Study date from", "date_from"),
+    day("Study date to", "date_to"),
+    choice("Modality", "modality", CHOICES.modality),
+    choice("View", "view", CHOICES.view),
+    words("Institution", "institution"),
+    words("Language of the report", "language", "en"),
+    choice("Compare by", "rank_by", CHOICES.rank_by),
+    choice("Hits at once", "top_k", CHOICES.top_k),
+    tick("Also this patient's other studies", "exclude_own_patient", "false"),
+    tick("List reports that say the same", "group_reports", "false"),
+  ];
+  const box = byId("filters").querySelector(".fields");
+  box.replaceChildren(...fields, element("button", "Clear", { type: "button", class: "second", onclick: clearFilters }));
+  box.addEventListener("input", tellFilters);
+}
+
+/** [name, value] of all that is set. */
+export function chosenFilters() {
+  const inputs = [...byId("filters").querySelectorAll("[name]")];
+  return inputs
+    .filter((input) => (input.type === "checkbox" ? input.checked : input.value.trim()))
+    .map((input) => [input.name, input.value.trim()]);
+}
+
+export function clearFilters() {
+  for (const input of byId("filters").querySelectorAll("[name]")) {
+    if (input.type === "checkbox") input.checked = false;
+    else input.value = "";
+  }
+  tellFilters();
+}
+
+/** The fields are folded away: what is set is said beside the fold. */
+function tellFilters() {
+  const count = chosenFilters().length;
+  byId("filters-told").textContent = count ? `(${count} set)` : "";
+}
+
+function choice(label, name, options) {
+  const select = element("select", undefined, { name });
+  select.append(...options.map(([value, text]) => element("option", text, { value })));
+  return element("label", label, {}, select);
+}
+
+const input = (label, attributes) => element("label", label, {}, element("input", undefined, attributes));
+const number = (label, name) => input(label, { name, type: "number", min: 0, max: 150, inputmode: "numeric" });
+const day = (label, name) => input(label, { name, type: "date" });
+const words = (label, name, placeholder) => input(label, { name, type: "text", maxlength: 64, placeholder });
+const tick = (label, name, value) => element("label", undefined, { class: "tick" }, element("input", undefined, { type: "checkbox", name, value }), label);

@@ -1,0 +1,153 @@
+// Hits as cards, a summary over them, and what can be done with a list of them.
+
+import { blob } from "./call.js";
+import { announce, button, element, toast } from "./elements.js";
+import { csvOf, download } from "./export.js";
+import { reportText } from "./report_text.js";
+import { viewerLink } from "./links.js";
+
+const THUMBNAIL = 320; // px
+
+/** An archived study's picture as PNG. An address in `src` could bring no key along. */
+export const pictureOf = (study, size, view = "frontal") => blob(`${study.image_url.replace(/^\//, "")}?size=${size}&view=${view}`);
+
+/**
+ * The list of a search: summary, cards, more of them.
+ *
+ * @param acts `look(phrase, pinned)` or null, `compare(hit)`, `searchWith(study)`, `more(cursor)`, `viewer` (URL template).
+ */
+export class HitList {
+  constructor(reply, acts) {
+    this.first = reply;
+    this.hits = [];
+    this.acts = acts;
+    this.cards = element("ol", undefined, { class: "hits" });
+    this.moreButton = button("More", () => this.more(), { class: "second" });
+    const tools = element("div", undefined, { class: "row" }, element("p", ranked(reply), { class: "quiet grow" }), button("Export as CSV", () => this.save(), { class: "second" }));
+    this.node = element("div", undefined, {}, tools, summary(reply), this.cards, this.moreButton);
+    this.add(reply);
+  }
+
+  add(reply) {
+    this.cursor = reply.next_cursor;
+    this.hits.push(...reply.hits);
+    this.cards.append(...reply.hits.map((hit) => card(hit, this.acts)));
+    this.moreButton.hidden = !this.cursor;
+  }
+
+  async more() {
+    this.moreButton.disabled = true;
+    try {
+      const reply = await this.acts.more(this.cursor);
+      const from = this.cards.children.length;
+      this.add(reply);
+      announce(`${reply.hits.length} more studies.`);
+      this.cards.children[from]?.querySelector("h3 button, h3")?.focus();
+    } finally {
+      this.moreButton.disabled = false;
+    }
+  }
+
+  save() {
+    download(csvOf(this.hits, this.first), "similar-studies.csv", "text/csv;charset=utf-8");
+    toast(`${this.hits.length} studies exported. The table holds health data: keep it as you keep reports.`);
+  }
+}
+
+function ranked(reply) {
+  const by = { fused: "image and report", report: "report", image: "image" }[reply.ranking.by];
+  const own = reply.own_patient_excluded ? " This patient's own studies are left out." : "";
+  return `Compared by ${by}.${own}`;
+}
+
+function summary(reply) {
+  const { reports_read: read, findings } = reply.findings_summary;
+  if (!read || !findings.length) return null;
+  const shown = findings.filter((each) => each.present || each.uncertain).slice(0, 6);
+  if (!shown.length) return null;
+  const list = element("ul");
+  list.append(...shown.map((each) => element("li", each.sentence)));
+  return element("section", undefined, { class: "summary", "aria-label": "What the reports of these studies say" }, element("h3", `What the ${read} reports say`), list);
+}
+
+function card(hit, acts) {
+  const { study } = hit;
+  const picture = button(undefined, () => acts.compare(hit), { class: "thumbnail", "aria-label": `Compare with hit ${hit.rank}` });
+  placeThumbnail(picture, study);
+  const facts = [study.study_date ?? "no date", study.age !== null && `${Math.floor(study.age)} years`, { F: "female", M: "male", O: "other" }[study.sex], study.modality, study.views.join(" + "), study.institution];
+  const body = element(
+    "div",
+    undefined,
+    { class: "grow" },
+    element("h3", `${hit.rank}. ${facts.filter(Boolean).join(", ")}`, { tabindex: -1 }),
+    likeness(hit),
+    chips(hit.labels),
+    hit.report ? reportText(hit.report, hit.evidence, acts.look) : element("p", "No report in the archive.", { class: "quiet" }),
+    others(hit),
+    tools(hit, acts),
+  );
+  return element("li", undefined, { class: "card" }, picture, body);
+}
+
+function placeThumbnail(place, study) {
+  pictureOf(study, THUMBNAIL)
+    .then((png) => {
+      const url = URL.createObjectURL(png);
+      place.append(element("img", undefined, { src: url, alt: "", onload: () => URL.revokeObjectURL(url) }));
+    })
+    .catch(() => place.append(element("span", "No picture", { class: "quiet" })));
+}
+
+/** Score and percentile, in words that say what they are not. */
+function likeness(hit) {
+  const score = hit.score_kind === "fused" ? `score ${hit.score.toFixed(2)}` : `cosine ${hit.score.toFixed(3)}`;
+  const line = element("p", undefined, { class: "likeness" });
+  if (hit.percentile !== null) {
+    const least = hit.percentile >= 99.99 ? "more than 99.99" : hit.percentile.toFixed(hit.percentile > 99 ? 2 : 1);
+    line.append(element("strong", `Nearer than ${least} %`), " of random pairs here ");
+  }
+  const parts = [["image", hit.scores.image], ["report", hit.scores.report]].filter(([, value]) => value !== null);
+  line.append(element("span", `(${[score, ...parts.map(([name, value]) => `${name} ${value.toFixed(2)}`)].join(", ")})`, { class: "quiet" }));
+  if (hit.same_patient) line.append(element("span", "same patient", { class: "chip own" }));
+  return line;
+}
+
+const SIGNS = { present: "+", uncertain: "?", absent: "−" };
+
+export function chips(labels) {
+  if (!labels.length) return null;
+  const order = Object.keys(SIGNS);
+  const list = element("ul", undefined, { class: "chips", "aria-label": "Findings of the report" });
+  for (const { finding, assertion, laterality } of [...labels].sort((a, b) => order.indexOf(a.assertion) - order.indexOf(b.assertion))) {
+    const text = `${SIGNS[assertion]} ${finding}${laterality ? `, ${laterality}` : ""}`;
+    list.append(element("li", text, { class: `chip ${assertion}`, title: `The report calls it ${assertion}.` }));
+  }
+  return list;
+}
+
+function others(hit) {
+  const { count } = hit.similar_reports;
+  if (!count) return null;
+  return element("p", `${count} more ${count === 1 ? "study has a report" : "studies have reports"} that say the same.`, { class: "quiet" });
+}
+
+function tools(hit, acts) {
+  return element(
+    "div",
+    undefined,
+    { class: "row tools" },
+    acts.canCompare && button("Side by side", () => acts.compare(hit), { class: "second" }),
+    hit.report && button("Copy report", () => copy(hit.report.text), { class: "second" }),
+    button("Search with this", () => acts.searchWith(hit.study), { class: "second" }),
+    viewerLink(acts.viewer, hit.study),
+  );
+}
+
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast("Report copied.");
+  } catch {
+    toast("The browser does not let this page copy. Select the text instead.");
+  }
+}

@@ -1,0 +1,102 @@
+// Zip archives, opened in the browser: a study on its way from a PACS is often one.
+
+const END = 0x06054b50;
+const CENTRAL = 0x02014b50;
+const STORED = 0;
+const DEFLATED = 8;
+const ENCRYPTED = 1;
+const WHOLE = 0xffffffff; // the real number is in a Zip64 field
+
+export const LARGEST = 512 * 2 ** 20; // bytes of one unpacked file; a radiograph has less than a tenth of it
+
+export class ZipError extends Error {}
+
+export async function isZip(file) {
+  const head = new Uint8Array(await file.slice(0, 4).arrayBuffer());
+  return head[0] === 0x50 && head[1] === 0x4b && [3, 5].includes(head[2]);
+}
+
+/**
+ * The files of an archive, unpacked one by one when asked for.
+ *
+ * @param {Blob} file
+ * @returns {Promise<{name: string, size: number, open: () => Promise<Blob>}[]>}
+ * Throws ZipError: no archive, an encrypted one, another way of packing, Zip64.
+ */
+export async function readZip(file) {
+  const tail = await view(file, Math.max(0, file.size - 65557), file.size);
+  let end = tail.byteLength - 22;
+  while (end >= 0 && tail.getUint32(end, true) !== END) end -= 1;
+  if (end < 0) throw new ZipError("The zip file is incomplete.");
+  const count = tail.getUint16(end + 10, true);
+  const size = tail.getUint32(end + 12, true);
+  const start = tail.getUint32(end + 16, true);
+  if (count === 0xffff || start === WHOLE) throw new ZipError("The zip file is too large to be opened here; unpack it first.");
+  const directory = await view(file, start, start + size);
+  const found = [];
+  try {
+    for (let at = 0; found.length < count && at + 46 <= directory.byteLength; ) {
+      if (directory.getUint32(at, true) !== CENTRAL) throw new ZipError("The zip file's directory is broken.");
+      const entry = readEntry(directory, at);
+      if (!entry.name.endsWith("/")) found.push({ name: entry.name, size: entry.size, open: () => unpack(file, entry) });
+      else found.push(null);
+      at += entry.length;
+    }
+  } catch (error) {
+    if (error instanceof RangeError) throw new ZipError("The zip file's directory is broken.");
+    throw error;
+  }
+  return found.filter(Boolean);
+}
+
+function readEntry(directory, at) {
+  const nameLength = directory.getUint16(at + 28, true);
+  const name = new Uint8Array(directory.buffer, directory.byteOffset + at + 46, nameLength);
+  return {
+    flags: directory.getUint16(at + 8, true),
+    method: directory.getUint16(at + 10, true),
+    packed: directory.getUint32(at + 20, true),
+    size: directory.getUint32(at + 24, true),
+    offset: directory.getUint32(at + 42, true),
+    name: new TextDecoder().decode(name),
+    length: 46 + nameLength + directory.getUint16(at + 30, true) + directory.getUint16(at + 32, true),
+  };
+}
+
+async function unpack(file, entry) {
+  if (entry.flags & ENCRYPTED) throw new ZipError("The zip file is encrypted; unpack it first.");
+  if (entry.size === WHOLE || entry.size > LARGEST) throw new ZipError(`${entry.name} is too large.`);
+  const local = await view(file, entry.offset, entry.offset + 30);
+  const start = entry.offset + 30 + local.getUint16(26, true) + local.getUint16(28, true);
+  const packed = file.slice(start, start + entry.packed);
+  if (entry.method === STORED) return packed;
+  if (entry.method !== DEFLATED) throw new ZipError(`${entry.name} is packed in a way that is not known here; unpack the file first.`);
+  return inflate(packed, entry);
+}
+
+/** Reads no more than the directory promised: a bomb ends here. */
+async function inflate(packed, entry) {
+  const reader = packed.stream().pipeThrough(new DecompressionStream("deflate-raw")).getReader();
+  const parts = [];
+  let size = 0;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      size += value.length;
+      if (size > entry.size) throw new ZipError(`${entry.name} is larger than the zip file says.`);
+      parts.push(value);
+    }
+  } catch (error) {
+    if (error instanceof ZipError) throw error;
+    throw new ZipError(`${entry.name} is broken in the zip file.`);
+  }
+  if (size !== entry.size) throw new ZipError(`${entry.name} is incomplete in the zip file.`);
+  return new Blob(parts);
+}
+
+async function view(file, start, end) {
+  const buffer = await file.slice(start, end).arrayBuffer();
+  if (buffer.byteLength < end - start) throw new ZipError("The zip file is incomplete.");
+  return new DataView(buffer);
+}

@@ -21,6 +21,7 @@ from .errors import RETRY_AFTER, problem_response
 __all__ = ["Admission"]
 
 WORK: Final = ("/v1/", "/dicomweb/")  # not health, metrics, documents and the page: they are always answered
+SEEN_ALWAYS: Final = "/v1/operations"  # as metrics are: when nothing else is answered somebody looks at it
 
 SILENCE_SECONDS: Final = 60.0  # between two pieces of a body, whose sender holds a place
 SLOWEST_BYTES: Final = 16 * 2**10  # a second on the whole: who drips holds one as well
@@ -35,7 +36,7 @@ class Admission:
         self._at_work = 0  # the event loop's thread alone counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(WORK):
+        if scope["type"] != "http" or not scope["path"].startswith(WORK) or scope["path"] == SEEN_ALWAYS:
             with no_caller():
                 await self._app(scope, receive, send)
             return

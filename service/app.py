@@ -25,6 +25,7 @@ from .inference import Encoders, batching_of
 from .middleware import RequestFrame
 from .observing import ArchiveWatch, Observer, Tracing, require_tracing
 from .openapi import complete_openapi
+from .operations import Operations
 from .readiness import Readiness
 from .receiving import Receiver
 from .resources import Resources
@@ -79,12 +80,14 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         )
         observer.tracing = Tracing() if require_tracing(settings.traces) else None
         app.state.readiness = Readiness(app.state.resources)
+        app.state.operations = operations = Operations(app.state.resources)
         watch = ArchiveWatch(catalog, gallery, lambda: encoders.depths, lambda: encoders.configured.encoder.fingerprint)
         observer.metrics.registry.register(watch)
         app.state.access = access = Access(settings)
         try:
             yield
         finally:
+            operations.close()
             access.close()
             observer.metrics.registry.unregister(watch)
             if observer.tracing is not None:

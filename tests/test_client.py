@@ -85,6 +85,7 @@ def test_findings_maps_studies_and_images(alta: Client) -> None:
     assert alta.image(A1, size=32).startswith(b"\x89PNG")
     assert alta.model()["max_top_k"] == 100
     assert alta.ready()["status"] == "ok"
+    assert alta.overview()["archive"]["value"] is not None
 
 
 def test_what_is_written(alta: Client, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ __all__ = ["BackupInfo", "back_up", "copy_catalog", "drop_backup", "list_backups
 
 @dataclass(frozen=True)
 class BackupInfo:
-    """A backup that was made or restored. reachable: whether its file is there now."""
+    """A backup that was made or restored. created_at: of the rows in it, where it was made over an older one too.
+    reachable: whether its file is there now."""
 
     path: Path
     created_at: datetime
@@ -65,8 +66,12 @@ def back_up(catalog: Catalog, file: Path, *, progress: Progress | None = None) -
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in partial_files(path):
             left.unlink(missing_ok=True)
+        began = datetime.now(UTC)
         with catalog.snapshot() as session:
-            return write_backup(session.connection(), path, progress)
+            copied = write_backup(session.connection(), path, progress)
+        with catalog.write() as session:  # only now: until it is whole, the older one is what there is
+            session.execute(sa.update(Backup).where(Backup.path == str(path)).values(created_at=began))
+        return copied
     except BaseException as error:
         if known is None and not path.exists() and not partial_files(path):
             drop_backup(catalog, path)

@@ -17,7 +17,7 @@ from .principals import Principal, address_of
 __all__ = ["NOT_AUDITED", "AuditTrail", "note_for_audit"]
 
 # Names of routes that tell nothing about patients and are asked all the time.
-NOT_AUDITED: Final = frozenset(("model", "metrics"))
+NOT_AUDITED: Final = frozenset(("model", "metrics", "operations"))
 INTERNAL: Final = 500
 
 

@@ -14,7 +14,7 @@ from .access import Access
 __all__ = ["PUBLIC", "PUBLIC_FOLDERS", "Gate", "is_public"]
 
 # What anybody may read who reaches the service: pages and explanations, and whether it is well.
-PUBLIC: Final = frozenset(("/", "/docs", "/openapi.json", "/livez", "/readyz"))
+PUBLIC: Final = frozenset(("/", "/operations", "/docs", "/openapi.json", "/livez", "/readyz"))
 PUBLIC_FOLDERS: Final = ("/assets/", "/problems/")
 
 

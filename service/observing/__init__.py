@@ -1,5 +1,6 @@
 """What is seen of the service from outside: metrics, traces, and which request or job a log line belongs to."""
 
+from .answers import Answers
 from .metrics import UNMATCHED, Metrics, Stage
 from .observer import Observer
 from .tracing import Traces, Tracing, require_tracing
@@ -8,6 +9,7 @@ from .work import Work, count_refused_file, record_stage, stage, work_now, worki
 
 __all__ = [
     "UNMATCHED",
+    "Answers",
     "ArchiveWatch",
     "Metrics",
     "Observer",

@@ -6,6 +6,7 @@ from typing import Final, Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from ..problems import PROBLEMS
+from .answers import Answers, answers_of
 
 __all__ = ["UNMATCHED", "Metrics", "Stage", "method_label"]
 
@@ -83,3 +84,20 @@ class Metrics:
 
     def count_batch(self, line: str, size: int) -> None:
         self._batch_size.labels(line).observe(size)
+
+    def answers(self) -> list[Answers]:
+        """Every request since the start that was answered, by route and class of status."""
+        return list(answers_of(self._requests))
+
+    @property
+    def running(self) -> int:
+        return _value(self.requests_running)
+
+    @property
+    def turned_away(self) -> int:
+        return _value(self._too_many)
+
+
+def _value(metric: Counter | Gauge) -> int:
+    """Of a metric without labels."""
+    return int(next(iter(metric.collect())).samples[0].value)

@@ -7,6 +7,7 @@ from . import (
     intake,
     jobs,
     metrics,
+    operations,
     rendering,
     reports,
     search,
@@ -29,5 +30,6 @@ ROUTERS = (
     jobs.router,
     health.router,
     metrics.router,
+    operations.router,
     documents.router,
 )

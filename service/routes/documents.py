@@ -32,6 +32,11 @@ def start() -> HTMLResponse:
     return HTMLResponse((WEB / "index.html").read_bytes())
 
 
+@router.get("/operations")
+def operations_page() -> HTMLResponse:
+    return HTMLResponse((WEB / "operations.html").read_bytes())
+
+
 @router.get("/docs")
 def reference() -> HTMLResponse:
     # Swagger UI sets style attributes and draws icons from data: URLs; scripts stay restricted to ours.

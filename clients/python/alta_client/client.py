@@ -75,6 +75,7 @@ class _Operations:
     send_fhir = _sent(operations.send_fhir)
     model = _sent(operations.model)
     ready = _sent(operations.ready)
+    overview = _sent(operations.overview)
     start_job = _sent(operations.start_job)
     jobs = _sent(operations.jobs)
     job = _sent(operations.job)

@@ -8,24 +8,46 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 __all__ = [
+    "ArchivePart",
+    "ArchiveSizeNow",
+    "BackupsNow",
+    "BackupsPart",
     "DeletionReply",
+    "DiskNow",
+    "DiskPart",
+    "EmbeddingNow",
+    "EmbeddingPart",
+    "EncodersNow",
     "Evidence",
     "FindingCount",
     "FindingLabel",
     "FindingsSummary",
+    "GenerationReply",
+    "GenerationsNow",
+    "GenerationsPart",
     "Health",
     "Hit",
     "JobReply",
+    "JobsNow",
+    "JobsPart",
     "JobsReply",
+    "KindNow",
     "LabelScore",
+    "LatencyNow",
     "MapBox",
     "ModelCard",
     "Notice",
+    "OperationsReply",
     "PairScore",
+    "ProcessNow",
     "PromptSet",
     "Provenance",
     "Query",
     "QueryFile",
+    "Reason",
+    "ReasonCount",
+    "RefusedNow",
+    "RefusedPart",
     "Report",
     "ReportReply",
     "ReportRequest",
@@ -33,19 +55,56 @@ __all__ = [
     "Scores",
     "SearchFilters",
     "SearchReply",
+    "SearchedNow",
+    "SearchedPart",
     "SimilarReports",
     "SimilarityMapReply",
+    "SizesNow",
+    "SizesPart",
     "StoredFile",
     "StudiesReply",
     "Study",
     "StudyReply",
+    "ThroughputNow",
+    "ThroughputPart",
     "UsedCalibration",
     "UsedRanking",
+    "VerificationNow",
     "WebhookReply",
     "WordMap",
+    "WorkerNow",
     "ZeroShotFindings",
     "ZeroShotReply",
 ]
+
+
+class ArchivePart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: ArchiveSizeNow | None
+
+
+class ArchiveSizeNow(TypedDict):
+    studies: int
+    patients: int
+    images: int
+    files_refused: int
+    reports_matched: int
+    reports_waiting: int
+    reports_withdrawn: int
+    reports_refused: int
+
+
+class BackupsNow(TypedDict):
+    count: int
+    missing: int
+    last_at: str | None
+
+
+class BackupsPart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: BackupsNow | None
 
 
 class DeletionReply(TypedDict):
@@ -57,6 +116,39 @@ class DeletionReply(TypedDict):
     own_copies: int
     in_place: int
     priors: int
+
+
+class DiskNow(TypedDict):
+    total: int
+    free: int
+    kept_free: int
+
+
+class DiskPart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: DiskNow | None
+
+
+class EmbeddingNow(TypedDict):
+    model_fingerprint: str
+    image: KindNow
+    report: KindNow
+    reindex_to: str | None
+
+
+class EmbeddingPart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: EmbeddingNow | None
+
+
+class EncodersNow(TypedDict):
+    name: str
+    fingerprint: str
+    demo: bool
+    device: str | None
+    dtype: str | None
 
 
 class Evidence(TypedDict):
@@ -86,6 +178,37 @@ class FindingLabel(TypedDict):
 class FindingsSummary(TypedDict):
     reports_read: int
     findings: list[FindingCount]
+
+
+class GenerationReply(TypedDict):
+    id: int
+    state: Literal["building", "live", "retired", "failed", "removed"]
+    model_fingerprint: str
+    engine: str
+    image_rows: int
+    report_rows: int
+    self_found: int | None
+    recall: float | None
+    least_recall: float
+    built_at: str
+    live_since: str | None
+    detail: str | None
+
+
+class GenerationsNow(TypedDict):
+    live: GenerationReply | None
+    others: list[GenerationReply]
+    image_beside: int
+    report_beside: int
+    image_left_out: int
+    report_left_out: int
+    last_verification: VerificationNow | None
+
+
+class GenerationsPart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: GenerationsNow | None
 
 
 class Health(TypedDict):
@@ -128,8 +251,33 @@ class JobReply(TypedDict):
     webhook: WebhookReply | None
 
 
+class JobsNow(TypedDict):
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    waiting_since: str | None
+    under_way: list[JobReply]
+    ended: list[JobReply]
+    workers: list[WorkerNow]
+
+
+class JobsPart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: JobsNow | None
+
+
 class JobsReply(TypedDict):
     jobs: list[JobReply]
+
+
+class KindNow(TypedDict):
+    due: int
+    embedded: int
+    missing: int
+    failed: list[ReasonCount]
 
 
 class LabelScore(TypedDict):
@@ -138,6 +286,12 @@ class LabelScore(TypedDict):
     cosine: float
     score: float
     best: bool
+
+
+class LatencyNow(TypedDict):
+    count: int
+    median: float | None
+    p95: float | None
 
 
 class MapBox(TypedDict):
@@ -164,6 +318,21 @@ class Notice(TypedDict):
     detail: str
 
 
+class OperationsReply(TypedDict):
+    at: str
+    process: ProcessNow
+    searched: SearchedPart
+    generations: GenerationsPart
+    jobs: JobsPart
+    backups: BackupsPart
+    disk: DiskPart
+    archive: ArchivePart
+    refused: RefusedPart
+    embedding: EmbeddingPart
+    throughput: ThroughputPart
+    sizes: SizesPart
+
+
 class PairScore(TypedDict):
     name: str
     prompts: Literal["built-in", "given"]
@@ -173,6 +342,21 @@ class PairScore(TypedDict):
     probability: float | None
     decision: Literal["present", "absent", "uncertain"] | None
     not_calibrated: str | None
+
+
+class ProcessNow(TypedDict):
+    version: str
+    host: str
+    started_at: str
+    encoders: EncodersNow
+    decoders: int
+    requests_running: int
+    requests: dict[str, int]
+    turned_away: int
+    searches: LatencyNow
+    queue: dict[str, int]
+    receives: bool
+    ingest_roots: list[str]
 
 
 class PromptSet(TypedDict, total=False):
@@ -208,6 +392,28 @@ class QueryFile(TypedDict):
     modality: str | None
     reason: str | None
     detail: str | None
+
+
+class Reason(TypedDict):
+    slug: str
+    title: str
+
+
+class ReasonCount(TypedDict):
+    slug: str
+    title: str
+    count: int
+
+
+class RefusedNow(TypedDict):
+    files: list[ReasonCount]
+    reports: list[ReasonCount]
+
+
+class RefusedPart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: RefusedNow | None
 
 
 class Report(TypedDict):
@@ -282,6 +488,18 @@ class SearchReply(TypedDict):
     warnings: list[Notice]
 
 
+class SearchedNow(TypedDict):
+    generation: int | None
+    images: int
+    reports: int
+
+
+class SearchedPart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: SearchedNow | None
+
+
 class SimilarReports(TypedDict):
     count: int
     study_instance_uids: list[str]
@@ -301,6 +519,19 @@ class SimilarityMapReply(TypedDict):
     highest: float
     words: list[WordMap]
     warnings: list[Notice]
+
+
+class SizesNow(TypedDict):
+    database: int
+    generations: int
+    received: int
+    received_estimated: bool
+
+
+class SizesPart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: SizesNow | None
 
 
 class StoredFile(TypedDict):
@@ -333,6 +564,20 @@ class StudyReply(TypedDict):
     report: Report | None
 
 
+class ThroughputNow(TypedDict):
+    until: str
+    taken_in: list[int]
+    taken_in_week: int
+    embedded: list[int]
+    embedded_week: int
+
+
+class ThroughputPart(TypedDict):
+    as_of: str | None
+    problem: Reason | None
+    value: ThroughputNow | None
+
+
 class UsedCalibration(TypedDict):
     sample: str
     date: str
@@ -349,6 +594,12 @@ class UsedRanking(TypedDict):
     without_weight: float | None
 
 
+class VerificationNow(TypedDict):
+    state: Literal["succeeded", "failed", "cancelled"]
+    finished_at: str
+    error: Reason | None
+
+
 class WebhookReply(TypedDict):
     state: Literal["waiting", "delivered", "given-up"]
     attempts: int
@@ -360,6 +611,12 @@ class WordMap(TypedDict):
     word: str
     highest: float
     values: list[list[float]]
+
+
+class WorkerNow(TypedDict):
+    name: str
+    last_seen_at: str
+    job_id: str | None
 
 
 class ZeroShotFindings(TypedDict):

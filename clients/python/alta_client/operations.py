@@ -21,6 +21,7 @@ from .messages import (
     JobReply,
     JobsReply,
     ModelCard,
+    OperationsReply,
     PromptSet,
     ReportRequest,
     ReportsReply,
@@ -42,6 +43,7 @@ __all__ = [
     "jobs",
     "model",
     "next_page",
+    "overview",
     "ready",
     "rendering",
     "restore_study",
@@ -214,6 +216,11 @@ def model() -> Call[ModelCard]:
 def ready() -> Call[Health]:
     """Whether searches can be answered now, and why not."""
     return Call("GET", "/readyz", json_of, also=(503,))
+
+
+def overview() -> Call[OperationsReply]:
+    """How the installation is: archive, index, jobs, disk; each part with the moment it is of."""
+    return Call("GET", "/v1/operations", json_of)
 
 
 def start_job(kind: str, *, webhook: str | None = None, **arguments: Any) -> Call[JobReply]:

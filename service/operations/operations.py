@@ -1,0 +1,76 @@
+"""The reply of /v1/operations, put together of what is kept."""
+
+import asyncio
+from datetime import UTC, datetime
+from functools import partial
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+import anyio.to_thread
+
+from ..resources import Resources
+from ..schemas import OperationsReply, Reason
+from . import parts
+from .kept import Kept, Lane, Reading
+from .process import ProcessFigures
+
+__all__ = ["Operations"]
+
+FIRST_S: Final = 2.0  # that an answer waits for figures that are read for the first time
+AGAIN_S: Final = 0.5  # and for newer ones than it has
+LOOK_S: Final = 0.01
+CLOSING_S: Final = 2.0
+
+T = TypeVar("T")
+
+
+class Operations:
+    """Made when the app starts, closed when it ends."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._process = ProcessFigures(resources)
+
+        def kept(name: str, read: Any, fresh_s: float) -> Kept[Any]:
+            return Kept(name, partial(read, resources), fresh_s)
+
+        self.kept = {
+            "quick": (
+                kept("disk", parts.disk, 1),
+                kept("searched", parts.searched, 1),
+                kept("jobs", parts.jobs, 1),
+                kept("generations", parts.generations, 2),
+                kept("backups", parts.backups, 10),
+            ),
+            "slow": (
+                kept("archive", parts.archive, 2),
+                kept("refused", parts.refused, 2),
+                kept("throughput", parts.throughput, 5),
+                kept("embedding", parts.embedding, 2),
+                kept("sizes", parts.sizes, 10),
+            ),
+        }
+        self._lanes = [Lane(name, some) for name, some in self.kept.items()]
+
+    async def reply(self) -> OperationsReply:
+        """Raises nothing for what cannot be read, and does not wait long for what is being read."""
+        for lane in self._lanes:
+            lane.ask()
+        new = any(part.reading.as_of is None for some in self.kept.values() for part in some)
+        ends = monotonic() + (FIRST_S if new else AGAIN_S)
+        while monotonic() < ends and any(lane.is_busy for lane in self._lanes):
+            await asyncio.sleep(LOOK_S)
+        return await anyio.to_thread.run_sync(self._put_together, limiter=self._resources.probes)
+
+    def close(self) -> None:
+        for lane in self._lanes:
+            lane.close(CLOSING_S)
+
+    def _put_together(self) -> OperationsReply:
+        found = {part.name: _measured(part.reading) for some in self.kept.values() for part in some}
+        return OperationsReply(at=datetime.now(UTC), process=self._process.now(), **found)  # type: ignore[arg-type]
+
+
+def _measured(reading: Reading[Any]) -> dict[str, Any]:
+    problem = None if reading.problem is None else Reason.of(reading.problem)
+    return {"as_of": reading.as_of, "problem": problem, "value": reading.value}

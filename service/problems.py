@@ -72,6 +72,11 @@ PROBLEMS: Mapping[str, ProblemType] = {
         "The DICOM header says FOR PROCESSING. Send the image FOR PRESENTATION, which is the one that is read.",
     ),
     "bad-uid": ProblemType(422, "Not a DICOM UID", "UIDs are at most 64 digits and dots (PS3.5 9.1)."),
+    "own-result": ProblemType(
+        422,
+        "A result of this product",
+        "What this product made and sent comes back: it is no report of a study, and was not taken in.",
+    ),
     # Requests
     "several-studies": ProblemType(
         422,

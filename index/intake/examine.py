@@ -26,6 +26,7 @@ from ..decoder_pool import DecoderPool
 from ..dicom import MODALITIES, InstanceFacts, Refusal, describe_dicom, refusal
 from ..reports.readers import is_structured_report, report_of_dataset
 from ..reports.texts import ReportText
+from ..returns.own import is_own_result, own_result_refusal
 
 __all__ = ["Examined", "Source", "examine", "examiner", "with_seen_view"]
 
@@ -94,6 +95,8 @@ def _examine(source: Source) -> Examined:
     try:
         if source.given is None and STRUCTURED_REPORTS in data[:META_BYTES]:
             dataset = read_dicom(data)
+            if is_own_result(dataset):
+                return replace(found, facts=describe_dicom(dataset), refusal=own_result_refusal())
             if is_structured_report(dataset):
                 report = report_of_dataset(dataset, str(source.path))
                 return replace(found, facts=describe_dicom(dataset), report=report)

@@ -23,8 +23,11 @@ from ..reports.matching import match_all_reports, match_reports
 from ..reports.readers import read_reports
 from ..reports.rows import record_reports
 from ..reports.texts import ReportText
+from ..returns.arrivals import note_arrivals
+from ..returns.own import OWN_RESULT
 from ..sources import FolderSource, ManifestSource, StudySource
 from ..tables import MATCHED, REFUSED, WITHDRAWN, Instance, Patient, Report, Study
+from .arrival import Arrival
 from .examine import Examined, Source, examiner
 from .known import split_known
 from .received import ReceivedStore, Waiting
@@ -150,7 +153,10 @@ def _take_in_received(
     with store.one_at_a_time():
         waiting = store.waiting()
         last: dict[Path, Waiting] = {}
+        arrived: dict[str, set[Arrival]] = {}
         for item in waiting:
+            if item.arrival is not None:
+                arrived.setdefault(path_key(item.path), set()).add(item.arrival)
             last.pop(item.path, None)  # kept several times: its last place in the order counts
             last[item.path] = item
         sources = [Source(path, replaces=True) for path in last]
@@ -161,12 +167,17 @@ def _take_in_received(
             if corrected := [path for path in _corrected(catalog, named) if store.owns(path)]:
                 _take_in(catalog, [Source(path, replaces=True) for path in corrected], examine, summary, False)
             own = {path_key(s.path): s.path for s in batch if store.owns(s.path)}
-            discard_refused(catalog, own, (FORGOTTEN, DELETED))
+            discard_refused(catalog, own, (FORGOTTEN, DELETED, OWN_RESULT))
+            note_arrivals(catalog, {key: frozenset(arrived[key]) for key in map(_key, batch) if key in arrived})
             done += len(batch)
             if progress:
                 progress(done, len(sources))
         for item in waiting:
             store.done(item)
+
+
+def _key(source: Source) -> str:
+    return path_key(source.path)
 
 
 def _take_in(

@@ -1,9 +1,10 @@
 """The archive's own copies of what was sent to it: written whole and synced, or not at all, and never overwritten.
 
     received/objects/ab/ab12….dcm     one file for each content, named by its SHA-256
-    received/waiting/<time>-ab12…     an empty file for each object that has no row in the catalog yet, oldest first
+    received/waiting/<time>-ab12…     a file for each object that has no row in the catalog yet, oldest first; in it, by
+                                      which door the object came, where it was sent
 
-The empty file is made before its object gets its name, so an object that is there has a row or waits for one.
+That file is made before its object gets its name, so an object that is there has a row or waits for one.
 A sender may be told "stored" once ``keep`` has returned: whatever ends the process after that, the object is waiting.
 """
 
@@ -23,6 +24,7 @@ from typing import IO, Final, Protocol
 from model.errors import ArchiveError
 
 from ..syncing import sync
+from .arrival import Arrival
 
 __all__ = ["ReceivedStore", "Waiting"]
 
@@ -39,10 +41,14 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Waiting:
-    """An object that was received and has no row yet. ``marker``: removed once it has one."""
+    """An object that was received and has no row yet. ``marker``: removed once it has one.
+
+    arrival: None where it was fetched, or unpacked.
+    """
 
     path: Path
     marker: Path
+    arrival: Arrival | None = None
 
 
 class ReceivedStore:
@@ -53,12 +59,17 @@ class ReceivedStore:
         self._min_free = min_free_bytes
 
     def keep(
-        self, data: bytes | Readable, limit: int | None = None, check: Callable[[Path], None] | None = None
+        self,
+        data: bytes | Readable,
+        limit: int | None = None,
+        check: Callable[[Path], None] | None = None,
+        arrival: Arrival | None = None,
     ) -> Path:
         """Store one object and return its place, the same for the same content. On return it is safe on the disk.
 
         data: a DICOM file as it is on disk (preamble included), whole or as a stream. limit: the most bytes.
         check: called with the file before it is kept; where it, or the stream, raises, nothing is kept.
+        arrival: by which door it came, where somebody sent it.
         Raises ArchiveError: storage-full (too little room, or the disk refused), too-large.
         """
         objects, waiting = self.folder / "objects", self.folder / "waiting"
@@ -66,7 +77,7 @@ class ReceivedStore:
             for folder in (objects, waiting):
                 folder.mkdir(parents=True, exist_ok=True)
             self.require_room()
-            return self._keep(data, limit, check, objects, waiting)
+            return self._keep(data, limit, check, arrival, objects, waiting)
         except OSError as error:
             message = f"The object cannot be stored in {self.folder}: {error.strerror or error}."
             raise ArchiveError(message, "storage-full") from error
@@ -87,8 +98,9 @@ class ReceivedStore:
         if not folder.is_dir():
             return []
         markers = sorted(name for name in os.listdir(folder) if "-" in name)
-        found = [Waiting(self.place(name.rpartition("-")[2]), folder / name) for name in markers]
-        return [item for item in found if item.path.exists()]  # a process may have died between the two
+        found = [(self.place(name.rpartition("-")[2]), folder / name) for name in markers]
+        # A process may have died between the two.
+        return [Waiting(path, marker, _arrival(marker)) for path, marker in found if path.exists()]
 
     def place(self, sha256: str) -> Path:
         """Where the object of this content is, or would be."""
@@ -140,6 +152,7 @@ class ReceivedStore:
         data: bytes | Readable,
         limit: int | None,
         check: Callable[[Path], None] | None,
+        arrival: Arrival | None,
         objects: Path,
         waiting: Path,
     ) -> Path:
@@ -157,7 +170,7 @@ class ReceivedStore:
             temporary = Path(file.name)
             if check:
                 check(temporary)
-            (waiting / f"{time.time_ns():020d}-{digest.hexdigest()}").touch()
+            _mark(waiting / f"{time.time_ns():020d}-{digest.hexdigest()}", arrival)
             sync(waiting)
             path = self.place(digest.hexdigest())
             path.parent.mkdir(exist_ok=True)
@@ -166,6 +179,21 @@ class ReceivedStore:
             sync(path.parent)  # where it was there already, too: who put it there may not have come so far
             sync(objects)
         return path
+
+
+def _mark(marker: Path, arrival: Arrival | None) -> None:
+    with marker.open("wb") as file:
+        if arrival is not None:
+            file.write(arrival.written())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _arrival(marker: Path) -> Arrival | None:
+    try:
+        return Arrival.read(marker.read_bytes())
+    except OSError:  # somebody else has just taken its object in
+        return None
 
 
 @contextmanager

@@ -34,6 +34,8 @@ from ..tables import (
     Report,
     ReportFinding,
     Study,
+    StudyArrival,
+    StudyReturn,
 )
 from .deleted import DELETED, deleted_key, deleted_refusal
 
@@ -117,7 +119,8 @@ def _delete(catalog: Catalog, session: Session, uid: str, store: ReceivedStore) 
     session.execute(sa.delete(ReportFinding).where(ReportFinding.report_id.in_(ids)))
     session.execute(sa.delete(Report).where(Report.id.in_(ids)))
     embeddings = remove_embeddings(session, Embedding.study_id == study.id)
-    session.execute(sa.delete(EmbeddingFailure).where(EmbeddingFailure.study_id == study.id))
+    for table in (EmbeddingFailure, StudyArrival, StudyReturn):
+        session.execute(sa.delete(table).where(table.study_id == study.id))
     session.execute(sa.delete(Study).where(Study.id == study.id))
     session.expire_all()
     priors = refresh_sources(session, [patient.id])

@@ -26,6 +26,8 @@ from ..tables import (
     Report,
     ReportFinding,
     Study,
+    StudyArrival,
+    StudyReturn,
 )
 from .forgotten import NamedPatient, Pseudonym, accession_pseudonym, study_pseudonym
 
@@ -135,7 +137,8 @@ def erase(session: Session, rows: PatientRows, refuse: Iterable[str], deed: str)
         touched.update(session.scalars(query))
     for batch in batched(rows.studies, IN):
         remove_embeddings(session, Embedding.study_id.in_(batch))
-        session.execute(sa.delete(EmbeddingFailure).where(EmbeddingFailure.study_id.in_(batch)))
+        for table in (EmbeddingFailure, StudyArrival, StudyReturn):
+            session.execute(sa.delete(table).where(table.study_id.in_(batch)))
     for batch in batched(rows.reports, IN):
         session.execute(sa.delete(ReportFinding).where(ReportFinding.report_id.in_(batch)))
     for column, ids in (

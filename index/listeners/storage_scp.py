@@ -34,6 +34,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from model.errors import ArchiveError, InputError
 
 from ..dicom import image_syntaxes
+from ..intake.arrival import DICOM, Arrival
 from ..intake.examine import MAX_FILE_BYTES
 from ..intake.received import ReceivedStore
 from ..reports.texts import derived_uid
@@ -69,6 +70,7 @@ class StorageScp:
 
     ae_title: ours, which callers have to name. allowed: their AE titles; None: anybody. kept: called, in the thread of
     the association, with the SOP instance UID and the place of each object that is safe, before its sender hears so.
+    fetching: what comes was asked for (C-MOVE), and did not arrive by its sender's own doing.
     Raises InputError: bad-ae-title.
     """
 
@@ -79,6 +81,7 @@ class StorageScp:
         ae_title: str = "ALTA",
         allowed: Collection[str] | None,
         kept: Callable[[str, Path], None] = lambda uid, path: None,
+        fetching: bool = False,
         max_object_bytes: int = MAX_FILE_BYTES,
         max_held_bytes: int = MAX_HELD,
         max_associations: int = MAX_ASSOCIATIONS,
@@ -86,6 +89,7 @@ class StorageScp:
     ) -> None:
         self._store = store
         self._kept = kept
+        self._fetching = fetching
         self._limit = max_object_bytes
         self._memory = Memory(max_held_bytes)
         self._max_connections = 2 * max_associations  # each costs two threads before it has said anything
@@ -152,7 +156,8 @@ class StorageScp:
                 tally.size += path.stat().st_size
             self._kept(uid, path)
 
-        answer = keep_sent(event, self._store, kept, self._limit)
+        sender = Arrival(DICOM, event.assoc.requestor.ae_title.strip())
+        answer = keep_sent(event, self._store, kept, self._limit, None if self._fetching else sender)
         if tally:
             tally.refused += answer != SUCCESS
             self._memory.give_back(tally.held)
@@ -200,14 +205,18 @@ class StorageScp:
 
 
 def keep_sent(
-    event: Any, store: ReceivedStore, kept: Callable[[str, Path], None], limit: int = MAX_FILE_BYTES
+    event: Any,
+    store: ReceivedStore,
+    kept: Callable[[str, Path], None],
+    limit: int = MAX_FILE_BYTES,
+    arrival: Arrival | None = None,
 ) -> Dataset | int:
     """Keep the object of a C-STORE request and tell ``kept`` its SOP instance UID and place; the status to answer."""
     try:
         data = _as_file(event)
         status, comment = _mismatch(event, data) or (SUCCESS, "")
         if status == SUCCESS:
-            kept(str(event.request.AffectedSOPInstanceUID), store.keep(data, limit))
+            kept(str(event.request.AffectedSOPInstanceUID), store.keep(data, limit, arrival=arrival))
             return SUCCESS
     except ArchiveError as error:
         status, comment = OUT_OF_RESOURCES if error.slug == "storage-full" else NOT_UNDERSTOOD, error.message

@@ -8,6 +8,7 @@
     Setting, Backup                     what the administrator decided or did
     ForgottenPatient, DeletedStudy      who and what is not to come back
     Job 1-n WebhookDelivery             work that was asked for, and who is told of its end
+    Study 1-n StudyArrival, StudyReturn by which doors it came, and what is sent back for it
     ApiKey, Usage, AuditEntry           who may use the service, and who did
 
 ``index.catalog`` opens the database; ``migrations`` creates it.
@@ -31,6 +32,7 @@ from .base import Base
 from .embeddings import IMAGE, KINDS, REPORT, Embedding, EmbeddingFailure, EmbeddingRemoval, Generation
 from .jobs import Job, WebhookDelivery
 from .keeping import Backup, DeletedStudy, ForgottenPatient, Secret, Setting
+from .returns import StudyArrival, StudyReturn
 
 __all__ = [
     "ACCEPTED",
@@ -60,6 +62,8 @@ __all__ = [
     "Secret",
     "Setting",
     "Study",
+    "StudyArrival",
+    "StudyReturn",
     "Usage",
     "WebhookDelivery",
 ]

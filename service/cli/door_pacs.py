@@ -58,7 +58,7 @@ def pacs(
     catalog = open_catalog(settings.catalog_url)
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     peer = PacsPeer(PacsNode(host, port, called_aet, aet), store, use_get=get)
-    scp = StorageScp(store, ae_title=aet, allowed=sender or [called_aet], kept=peer.received)
+    scp = StorageScp(store, ae_title=aet, allowed=sender or [called_aet], kept=peer.received, fetching=True)
     logging.getLogger("index.listeners.storage_scp").setLevel(logging.WARNING)
     try:
         if not get and not dry_run:

@@ -12,9 +12,12 @@ from typing import Final
 import sqlalchemy as sa
 
 from index import Catalog, DecoderPool, ReceivedStore, ingest_received
+from index.intake.arrival import FORM as FORM_DOOR
+from index.intake.arrival import STOW, Arrival
 from index.intake.examine import MAX_FILE_BYTES, examine_in
 from index.intake.record import path_key
 from index.multipart import Part, media_type, read_parts
+from index.returns.own import OWN_RESULT
 from index.sop_reference import SopReference, read_reference
 from index.tables import REFUSED, Instance
 from model.errors import ArchiveError, ImageError
@@ -30,6 +33,8 @@ STORAGE_FULL: Final = "storage-full"
 MAX_PARTS: Final = 10_000
 DICOM: Final = "application/dicom"
 FORM: Final = "multipart/form-data"
+# What the archive has already, or made itself: a router that sends everything back is not to call that an error.
+NO_FAILURES: Final = ("duplicate", "superseded", OWN_RESULT)
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,13 @@ class Receiver:
             kept: list[tuple[Path, int]] = []
             outcomes: list[Stored] = []
             form = media_type(content_type)[0] == FORM
+            arrival = Arrival(FORM_DOOR if form else STOW)
             try:
                 for part in read_parts(content_type, chunks, MAX_PARTS, FORM if form else "multipart/related"):
                     if not form and part.media_type not in ("", DICOM):
                         outcomes.append(Stored(None, "wrong-media-type"))
                     else:
-                        self._keep(part, study, kept, outcomes)
+                        self._keep(part, study, arrival, kept, outcomes)
             finally:
                 if kept:
                     ingest_received(self._catalog, self._store, examine=partial(examine_in, self._decoder))
@@ -81,7 +87,9 @@ class Receiver:
             log.error("an instance was turned away: %s", error.message)
             raise _storage_full() from None
 
-    def _keep(self, part: Part, study: str | None, kept: list[tuple[Path, int]], outcomes: list[Stored]) -> None:
+    def _keep(
+        self, part: Part, study: str | None, arrival: Arrival, kept: list[tuple[Path, int]], outcomes: list[Stored]
+    ) -> None:
         reference: SopReference | None = None
 
         def check(path: Path) -> None:
@@ -91,7 +99,7 @@ class Receiver:
                 raise ImageError("The instance is of another study than the address names.", "other-study")
 
         try:
-            path = self._store.keep(part, MAX_FILE_BYTES, check)
+            path = self._store.keep(part, MAX_FILE_BYTES, check, arrival)
         except (ImageError, ArchiveError) as error:
             outcomes.append(Stored(reference, error.slug))
         else:
@@ -108,7 +116,7 @@ class Receiver:
                 query = sa.select(Instance.path_key, Instance.status, Instance.reason)
                 query = query.where(Instance.path_key.in_(keys[start : start + 500]))
                 for key, status, reason in session.execute(query):
-                    reasons[key] = reason if status == REFUSED and reason not in ("duplicate", "superseded") else None
+                    reasons[key] = reason if status == REFUSED and reason not in NO_FAILURES else None
         result = list(outcomes)
         for path, number in kept:
             result[number] = Stored(outcomes[number].reference, reasons.get(path_key(path), "not-taken-in"))

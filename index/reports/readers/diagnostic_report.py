@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from model.errors import InputError
 
 from ...dicom import Refusal, clean
+from ...returns.own import is_own_resource, own_result_refusal
 from ..language import primary_language
 from ..texts import ReportText, checked, decoded, is_uid
 from ..versions import CORRECTED, FINAL, PRELIMINARY
@@ -130,6 +131,8 @@ def _report(resource: Mapping[str, Any], address: str, beside: _Beside, source: 
         if report.status not in _STATUSES:
             message = f"Expected a status of FHIR R4, found {str(report.status)[:40]!r}."
             return ReportText(source, refusal=Refusal("bad-fhir", message))
+        if is_own_resource(report.code):
+            return ReportText(source, refusal=own_result_refusal())
         return _converted(report, address, beside, source)
     except ValidationError as error:
         # Without pydantic's ``input``: a refusal is shown, and the value may be about a patient.

@@ -22,7 +22,16 @@ from model.errors import ArchiveError
 
 from .tables import Secret
 
-__all__ = ["ACCESS_LOCK", "JOBS_LOCK", "PATIENT_SECRET", "Catalog", "migrate", "open_catalog", "pseudonym"]
+__all__ = [
+    "ACCESS_LOCK",
+    "JOBS_LOCK",
+    "PATIENT_SECRET",
+    "Catalog",
+    "migrate",
+    "open_catalog",
+    "pseudonym",
+    "sqlite_file",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +139,7 @@ def open_catalog(url: str | sa.URL) -> Catalog:
     there is not created.
     """
     catalog = Catalog(url)
-    file = _sqlite_file(url)
+    file = sqlite_file(url)
     if file is not None and not file.exists():
         raise ArchiveError(
             f"There is no catalog {catalog.url}. {WHICH} A new one: `alta db upgrade`.", "schema-outdated"
@@ -159,7 +168,7 @@ def migrate(url: str | sa.URL, revision: str = "head") -> None:
     Safe to run by several processes at once: one works, the others wait and find it done.
     Raises ArchiveError: database-unavailable.
     """
-    if file := _sqlite_file(url):
+    if file := sqlite_file(url):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(OSError):  # SQLite says why it cannot be
             os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))  # its WAL gets the same mode
@@ -218,7 +227,7 @@ def _reported(catalog: Catalog) -> Iterator[None]:
         raise ArchiveError(message, "database-unavailable") from error
 
 
-def _sqlite_file(url: str | sa.URL) -> Path | None:
+def sqlite_file(url: str | sa.URL) -> Path | None:
     """None for another database, or one in memory."""
     parsed = sa.make_url(url)
     name = parsed.database or ""

@@ -1,6 +1,7 @@
 """``alta``, the one command line. Commands import what they need when they run, so that ``--help`` is instant."""
 
 import logging
+import os
 import sys
 from typing import NoReturn
 
@@ -11,12 +12,14 @@ from rich.markup import escape
 
 from model.errors import AltaError
 
+from ..unknown_settings import describe_unknown, unknown_settings
 from .archive import archive, db, ingest
 from .audit import audit
 from .backup import backup as backup
 from .console import console
 from .data import data
 from .delete import delete as delete
+from .doctor import doctor
 from .door_dicom import dicom as dicom
 from .door_dicomweb import dicomweb as dicomweb
 from .door_hl7 import hl7 as hl7
@@ -39,7 +42,7 @@ __all__ = ["app", "main"]
 INTERRUPTED = 130  # what a shell makes of Ctrl-C, and typer of KeyboardInterrupt
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (demo, ingest, embed, serve, worker, train, simulate):
+for command in (demo, ingest, embed, serve, worker, doctor, train, simulate):
     app.command()(command)
 app.command("import")(import_published)
 for name, group in (
@@ -61,6 +64,9 @@ for name, group in (
 def main() -> None:
     """Entry point: errors of ours are one line on standard error and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if sys.argv[1:2] != ["doctor"]:  # which says so among the rest
+        for name, meant in unknown_settings(os.environ).items():
+            typer.echo(f"alta: {describe_unknown(name, meant)}.".replace("?.", "?"), err=True)
     try:
         app()
     except SystemExit as ended:

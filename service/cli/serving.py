@@ -1,5 +1,6 @@
 """``alta serve`` and ``alta demo``."""
 
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..settings import Settings
+from ..unknown_settings import refuse_misspelt
 from .console import console
 
 __all__ = ["demo", "serve"]
@@ -23,6 +25,7 @@ def serve() -> None:
     from ..observing import require_tracing
     from ..serving import Server
 
+    refuse_misspelt(os.environ)
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format)
     require_tracing(settings.traces)

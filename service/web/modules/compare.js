@@ -11,7 +11,7 @@ import { Viewer } from "./viewer.js";
 const SIZE = 1024; // px
 
 /**
- * Opens the dialog. `queryPicture`: PNG of the query's film, or null where it was asked by words.
+ * Opens the dialog. `queryPicture`: a promise of the query's film as PNG, or null where it was asked by words.
  * `acts`: `searchWith(study)`, `viewer`.
  */
 export function compare(hit, queryPicture, acts) {
@@ -23,9 +23,23 @@ export function compare(hit, queryPicture, acts) {
   const look = lookOn([own, its].filter(Boolean));
   const close = button("Close", () => dialog.close(), { class: "second" });
   dialog.replaceChildren(
-    element("div", undefined, { class: "row" }, element("h2", queryPicture ? "Side by side" : `Hit ${hit.rank}`, { id: "compare-title", class: "grow" }), close),
-    element("div", undefined, { class: `films${own ? " two" : ""}` }, ...films),
-    chips(hit.labels) ?? "",
+    element("div", undefined, { class: "row top" }, element("h2", queryPicture ? "Side by side" : `Hit ${hit.rank}`, { id: "compare-title", class: "grow" }), close),
+    element("div", undefined, { class: `films${own ? " two" : ""}` }, ...films, words(hit, look, dialog, acts)),
+  );
+  dialog.showModal();
+  close.focus();
+  own?.tell("Loading…");
+  queryPicture?.then((png) => own.show(png)).catch(() => own.tell("The picture cannot be shown."));
+  showView(hit, its, "frontal");
+}
+
+function words(hit, look, dialog, acts) {
+  return element(
+    "section",
+    undefined,
+    { "aria-label": "Report" },
+    element("h3", `Report of hit ${hit.rank}`),
+    chips(hit.labels),
     hit.report ? reportText(hit.report, hit.evidence, look) : element("p", "No report in the archive.", { class: "quiet" }),
     element(
       "div",
@@ -36,13 +50,10 @@ export function compare(hit, queryPicture, acts) {
       viewerLink(acts.viewer, hit.study),
     ),
   );
-  dialog.showModal();
-  close.focus();
-  own?.show(queryPicture);
-  showView(hit, its, "frontal");
 }
 
-const side = (title, viewer, picker) => element("section", undefined, { "aria-label": title }, element("h3", title), picker, viewer.node);
+const side = (title, viewer, picker) =>
+  element("section", undefined, { "aria-label": title }, element("div", undefined, { class: "row title" }, element("h3", title, { class: "grow" }), picker), viewer.node);
 
 function viewPicker(hit, viewer) {
   const has = hit.study.views.some((view) => ["lateral", "LL", "RL"].includes(view));

@@ -112,17 +112,24 @@ function likeness(hit) {
   return line;
 }
 
-const SIGNS = { present: "+", uncertain: "?", absent: "−" };
+const SIGNS = { present: "+", uncertain: "?" };
 
+/** Findings of a report: what it asserts and suspects as chips, what it denies in a line. */
 export function chips(labels) {
-  if (!labels.length) return null;
-  const order = Object.keys(SIGNS);
+  const box = element("div");
   const list = element("ul", undefined, { class: "chips", "aria-label": "Findings of the report" });
-  for (const { finding, assertion, laterality } of [...labels].sort((a, b) => order.indexOf(a.assertion) - order.indexOf(b.assertion))) {
-    const text = `${SIGNS[assertion]} ${finding}${laterality ? `, ${laterality}` : ""}`;
-    list.append(element("li", text, { class: `chip ${assertion}`, title: `The report calls it ${assertion}.` }));
+  for (const assertion of Object.keys(SIGNS)) {
+    for (const { finding, laterality } of labels.filter((label) => label.assertion === assertion)) {
+      const text = `${SIGNS[assertion]} ${finding}${laterality ? `, ${laterality}` : ""}`;
+      list.append(element("li", text, { class: `chip ${assertion}`, title: `The report calls it ${assertion}.` }));
+    }
   }
-  return list;
+  if (list.children.length) box.append(list);
+  const denied = labels.filter((label) => label.assertion === "absent" && label.finding !== "No Finding");
+  if (denied.length) {
+    box.append(element("p", `Denied: ${denied.map(({ finding }) => finding.toLowerCase()).join(", ")}.`, { class: "quiet small" }));
+  }
+  return box;
 }
 
 function others(hit) {

@@ -40,6 +40,7 @@ async function answer(form) {
   announce("Searching…");
   byId("work").hidden = false;
   byId("results").replaceChildren();
+  byId("examples").hidden = true;
   if (asked) showPanel().waitFor(asked);
   try {
     const reply = await sendSearch(form, control.signal);
@@ -60,7 +61,7 @@ function showReply(reply, asked) {
   const acts = {
     look: asked ? lookOn([panel.viewer]) : null,
     canCompare: true,
-    compare: (hit) => compare(hit, panel?.viewer.picture?.png ?? null, acts),
+    compare: (hit) => compare(hit, asked ? panel.film : null, acts),
     searchWith: (found) => searchArchived(found.study_instance_uid),
     more: (cursor) => json("v1/search/page", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ cursor }) }),
     viewer: model.viewer_url,
@@ -101,6 +102,7 @@ function clearStudy() {
   byId("without-field").hidden = true;
   byId("without").value = "";
   byId("results").replaceChildren();
+  byId("examples").hidden = false;
   announce("");
   tellProblem(null);
   history.replaceState(null, "", location.pathname);
@@ -174,6 +176,12 @@ byId("ask").addEventListener("submit", (event) => {
   if (!study) history.replaceState(null, "", `#text=${encodeURIComponent(byId("phrase").value.trim())}`);
   search();
 });
+for (const example of document.querySelectorAll("#examples button")) {
+  example.addEventListener("click", () => {
+    byId("phrase").value = example.textContent;
+    byId("ask").requestSubmit();
+  });
+}
 byId("stop").addEventListener("click", () => {
   running?.abort();
   byId("work").hidden = true;
@@ -203,7 +211,9 @@ function step(by) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && event.target.matches(".card h3")) event.target.closest(".card").querySelector(".thumbnail").click();
+  if (event.key !== "Enter" || !event.target.matches(".card h3")) return;
+  event.preventDefault(); // else the key goes on to the button that gets the focus
+  event.target.closest(".card").querySelector(".thumbnail").click();
 });
 
 

@@ -112,8 +112,10 @@ export class StudyPanel {
   }
 
   async showView(study, reply, view, signal) {
+    const picture = study.picture(reply, view, signal);
+    if (view === "frontal") this.film = picture; // PNG, once it has come
     try {
-      const png = await study.picture(reply, view, signal);
+      const png = await picture;
       if (png && !signal.aborted) await this.viewer.show(png, `Your study, ${view}`);
     } catch (error) {
       if (error instanceof Problem) this.viewer.tell(error.detail);

@@ -50,13 +50,15 @@ class StoredStudy:
     """An archived study to ask with.
 
     files: by slot, as they are embedded; empty without a frontal image. prior_uid: the study of the prior slots.
-    embedding: float32 (D,), length 1, made from exactly these files; None where there is no such row.
+    embedding: float32 (D,), length 1, made from exactly these files; None where there is no such row. source: names
+    these files with their content; None without a frontal image.
     """
 
     record: StudyRecord
     files: SlotFiles
     prior_uid: str | None
     embedding: np.ndarray | None
+    source: str | None
 
 
 def stored_study(catalog: Catalog, study_instance_uid: str, fingerprint: str) -> StoredStudy:
@@ -77,6 +79,7 @@ def stored_study(catalog: Catalog, study_instance_uid: str, fingerprint: str) ->
             {slot: Path(instance.path) for slot, instance in slots.items()},
             session.scalar(sa.select(Study.study_instance_uid).where(Study.id == prior.study_id)) if prior else None,
             None if vector is None else np.frombuffer(vector, "<f4"),
+            study.image_source,
         )
 
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from index import Catalog, Gallery, live_generation, open_catalog
+from index.returns.queue import begin_routes
 from model.checkpoint import read_fingerprint
 from model.encoder import StudyEncoder
 from model.errors import ArchiveError
@@ -75,6 +76,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         decoder = Decoder(settings.decode_workers, DECODE_SECONDS)
         decoder.warm_up()
         receiver = Receiver(settings, catalog, decoder)
+        begin_routes(catalog, [route.name for route in settings.return_routes])
         app.state.resources = Resources(
             settings, catalog, gallery, encoders, decoder, receiver, observer, anyio.CapacityLimiter(PROBES)
         )

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from .access_settings import AccessSettings
+from .return_settings import ReturnSettings
 
 __all__ = ["DEMO_ENCODERS", "Settings"]
 
 DEMO_ENCODERS = Path(__file__).resolve().parent.parent / "model" / "demo"
 
 
-class Settings(AccessSettings):
+class Settings(ReturnSettings):
     """Every field is an environment variable: ``max_top_k`` is ``ALTA_MAX_TOP_K``."""
 
     # An error must not repeat a value: it may be a secret.
@@ -210,6 +210,14 @@ class Settings(AccessSettings):
             raise ValueError("webhook_origins needs webhook_secret: what is not signed anybody could have sent")
         return self
 
+    @model_validator(mode="after")
+    def _returned_webhooks_have_an_origin(self) -> "Settings":
+        allowed = {_place(origin) for origin in self.webhook_origins}
+        for route in self.return_routes:
+            if route.kind == "webhook" and _place(route.to) not in allowed:
+                raise ValueError(f"return_routes: {route.name} goes to an origin that webhook_origins has not")
+        return self
+
     @field_validator("dicomweb_origins")
     @classmethod
     def _http_urls(cls, origins: dict[str, str]) -> dict[str, str]:
@@ -265,6 +273,11 @@ class Settings(AccessSettings):
     @property
     def stow_max_bytes(self) -> int:
         return self.stow_max_mb * 1024 * 1024
+
+
+def _place(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _webhook_key(secret: SecretStr) -> bytes:

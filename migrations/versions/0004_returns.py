@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("source_hash", sa.String(length=64), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("next_attempt_at", TIME, nullable=False),
+        sa.Column("expires_at", TIME, nullable=False),
         sa.Column("sent_at", TIME, nullable=True),
         sa.Column("given_up_at", TIME, nullable=True),
         sa.Column("last_error", sa.String(length=64), nullable=True),

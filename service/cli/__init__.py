@@ -33,6 +33,7 @@ from .index import index
 from .jobs import jobs
 from .keys import keys
 from .reports import reports as reports
+from .returns import returns
 from .serving import demo, serve
 from .training import simulate, train
 from .worker import worker
@@ -52,6 +53,7 @@ for name, group in (
     ("receive", receive),
     ("index", index),
     ("jobs", jobs),
+    ("returns", returns),
     ("archive", archive),
     ("evaluate", evaluate),
     ("keys", keys),

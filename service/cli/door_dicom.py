@@ -32,6 +32,7 @@ def dicom(
     from index import IngestSummary, ReceivedStore, migrate, open_catalog
     from index.listeners.receiving import Arrivals, take_in_arrivals
     from index.listeners.storage_scp import StorageScp
+    from index.returns.queue import begin_routes
 
     if not allow and not allow_any:
         message = "Say who may send: --allow AET, once for each sender, or --allow-any."
@@ -39,6 +40,7 @@ def dicom(
     settings = archive_settings()
     migrate(settings.catalog_url)
     catalog = open_catalog(settings.catalog_url)
+    begin_routes(catalog, [route.name for route in settings.return_routes])
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     arrivals = Arrivals()
     allowed = None if allow_any else allow

@@ -3,7 +3,7 @@
 from contextlib import closing
 from enum import StrEnum
 from threading import Event, Thread
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,7 +11,14 @@ from .console import console
 from .embed import until_told
 from .settings import archive_settings
 
+if TYPE_CHECKING:
+    from ..jobs.workbench import Workbench
+    from ..returns import Sender
+
 __all__ = ["JobKind", "worker"]
+
+
+ENDING_S: Final = 30.0
 
 
 class JobKind(StrEnum):
@@ -29,7 +36,12 @@ def worker(
     kind: Annotated[list[JobKind] | None, typer.Option(help="Only jobs of this kind; several. Default: all.")] = None,
     once: Annotated[bool, typer.Option("--once", help="End when no job waits any more.")] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Embed what arrives while there is no job, as `alta embed --watch` does.")
+        bool,
+        typer.Option(
+            "--watch",
+            help="Embed what arrives while there is no job, as `alta embed --watch` does, and send results back by"
+            " ALTA_RETURN_ROUTES.",
+        ),
     ] = False,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode images. Default: one a core, at most 16.")
@@ -57,15 +69,28 @@ def worker(
     with closing(open_catalog(settings.catalog_url)) as catalog, until_told() as told:
         courier = Courier(settings, catalog)
         ended = Event()
-        sending = Thread(target=courier.run, args=(ended,), name="webhooks", daemon=True)
-        sending.start()
+        threads = [Thread(target=courier.run, args=(ended,), name="webhooks", daemon=True)]
+        threads[0].start()
         try:
             if not once:
                 console.print("Waiting for jobs. Ctrl-C or SIGTERM ends it.")
             bench = Workbench(settings, catalog, decoders=workers)
+            if watch and settings.return_routes:
+                returning = Thread(target=_sender(bench).run, args=(ended,), name="returns", daemon=True)
+                returning.start()
+                threads.append(returning)
             Worker(bench, kinds=kind or list(JobKind), embed_arrivals=watch).run(told, once=once)
         finally:
             ended.set()
-            sending.join()
+            for thread in threads:
+                thread.join(ENDING_S)  # who is sending loses nothing by being cut off
         if once:
             courier.deliver_due()
+
+
+def _sender(bench: "Workbench") -> "Sender":
+    from ..returns import Sender
+    from ..returns.material import Desk
+
+    desk = Desk(bench.settings, bench.catalog, encoder=lambda: bench.encoder, fingerprint=lambda: bench.fingerprint)
+    return Sender(bench.settings, bench.catalog, desk)

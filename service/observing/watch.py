@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from index import Catalog, Gallery
 from index.embedding.pending import pending_counts
+from index.returns.listing import count_returns
 from index.tables import KINDS, Job
 from model.errors import AltaError
 
@@ -29,6 +30,7 @@ FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "alta_queue_depth": ("Items that wait to be encoded.", ("line",)),
     "alta_database_up": ("1 where the database answered this scrape, else 0.", ()),
     "alta_jobs": ("Jobs in the database, by state.", ("state",)),
+    "alta_returns": ("Results to be sent back in the database, by state.", ("state",)),
     "alta_embeddings_pending": (
         f"Studies that lack an embedding of the encoders in use; counted every {PENDING_SECONDS:.0f} s.",
         ("kind",),
@@ -65,6 +67,7 @@ class ArchiveWatch(Collector):
         values["alta_queue_depth"] = dict(self._depths())
         try:
             values["alta_jobs"] = self._jobs_by_state()
+            values["alta_returns"] = {state: float(count) for state, count in count_returns(self._catalog).items()}
             values["alta_embeddings_pending"] = self._pending_by_kind()
         except (AltaError, SQLAlchemyError) as error:
             log.warning("the database cannot be asked for metrics (%s)", type(error).__name__)

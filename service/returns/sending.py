@@ -1,0 +1,167 @@
+"""Documents to their destinations: C-STORE, STOW-RS, a FHIR server, a webhook. Each has limits of its own, and says in
+a word why something was not taken."""
+
+import json
+import logging
+import time
+import uuid
+from typing import Any, Final
+
+import httpx
+import requests
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.sop_class import EnhancedSRStorage  # type: ignore[attr-defined]  # made when the module is imported
+
+from index.sources.dicomweb_http import TIMEOUT, FetchFailed, Origin, PeerError, Retry, open_session
+from model.errors import AltaError
+
+from ..jobs.webhooks import signature
+from ..return_settings import DicomNode, ReturnRoute
+from .structured_report import written
+
+__all__ = ["NotTaken", "send_dicom", "send_resource", "send_webhook", "store_over_http"]
+
+ALREADY_THERE: Final = 0x0111  # PS3.7 C.5.8: duplicate SOP instance; ours are the same when sent again
+TRANSFERRED: Final = (0x0000, 0xB000, 0xB006, 0xB007, ALREADY_THERE)  # PS3.4 B.2.3: success, and warnings after it
+ONCE: Final = Retry(attempts=1)  # trying again is the queue's business
+ANSWER_BYTES: Final = 2**20
+FHIR_JSON: Final = "application/fhir+json"
+
+
+class NotTaken(AltaError):
+    """slug: why. away: the destination as a whole does not answer, or refuses us: others would fare no better."""
+
+    def __init__(self, slug: str, *, away: bool = False) -> None:
+        super().__init__(f"The destination did not take it: {slug}.", slug)
+        self.away = away
+
+
+def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
+    """C-STORE (PS3.4 B). Raises NotTaken."""
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its messages name what is sent
+    entity = AE(aet)
+    entity.connection_timeout, entity.acse_timeout = 10, 30
+    entity.dimse_timeout = entity.network_timeout = 60
+    entity.add_requested_context(EnhancedSRStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    association = entity.associate(node.host, node.port, ae_title=node.ae_title)
+    connection = association.dul.socket.socket if association.dul.socket else None
+    try:
+        if association.is_rejected:
+            raise NotTaken("association-rejected", away=True)
+        if not association.is_established:
+            raise NotTaken("not-reached", away=True)
+        if not association.accepted_contexts:
+            raise NotTaken("sr-not-accepted", away=True)
+        answer = association.send_c_store(document)
+        if "Status" not in answer:
+            raise NotTaken("association-lost", away=True)
+        if answer.Status not in TRANSFERRED:
+            raise NotTaken(f"status-{answer.Status:04X}")
+    except (ValueError, RuntimeError) as error:
+        raise NotTaken("association-lost", away=True) from error
+    finally:
+        if association.is_established:
+            association.release()
+        if connection is not None:
+            connection.close()  # pynetdicom leaves one open whose peer went first
+
+
+def store_over_http(document: Dataset, url: str, credentials: str | None) -> None:
+    """STOW-RS (PS3.18 10.5). Raises NotTaken."""
+    boundary = uuid.uuid4().hex
+    body = (
+        f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        + written(document)
+        + f"\r\n--{boundary}--\r\n".encode()
+    )
+    headers = {
+        "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+        "Accept": "application/dicom+json",
+    }
+    status, answer = _request("POST", f"{url.rstrip('/')}/studies", credentials, body, headers)
+    if status == 401:
+        raise NotTaken("http-401", away=True)
+    if status in (200, 202, 409):  # PS3.18 table 10.5.3-1: what of the parts, is in the module
+        reason = _failure(answer)
+        if reason == ALREADY_THERE or (reason is None and status != 409):
+            return
+        raise NotTaken(f"http-{status}" if reason is None else f"status-{reason:04X}")
+    raise NotTaken(f"http-{status}", away=status >= 500 or status in (403, 404, 429))
+
+
+def send_resource(resource: dict[str, Any], route: ReturnRoute, credentials: str | None) -> None:
+    """PUT under an id of ours (update as create), or POST where the server has none of the same identifier (conditional
+    create): either way what is sent twice is one resource. Raises NotTaken."""
+    base = f"{route.to.rstrip('/')}/DiagnosticReport"
+    headers = {"Content-Type": FHIR_JSON, "Accept": FHIR_JSON, "Prefer": "return=minimal"}
+    if route.method == "post":
+        named = resource["identifier"][0]
+        headers["If-None-Exist"] = f"identifier={named['system']}|{named['value']}"
+        resource = {name: value for name, value in resource.items() if name != "id"}
+    address = base if route.method == "post" else f"{base}/{resource['id']}"
+    body = json.dumps(resource).encode()
+    status, _ = _request(route.method.upper(), address, credentials, body, headers)
+    if status not in (200, 201):
+        raise NotTaken(f"http-{status}", away=status >= 500 or status in (401, 403, 404, 429))
+
+
+def send_webhook(message: str, message_id: str, url: str, key: bytes) -> None:
+    """POST, signed as Standard Webhooks says; redirects are not followed. Raises NotTaken."""
+    moment = int(time.time())
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(moment),
+        "webhook-signature": signature(key, message_id, moment, message),
+    }
+    try:
+        with (
+            httpx.Client(follow_redirects=False, trust_env=False, timeout=10.0) as client,
+            client.stream("POST", url, content=message.encode(), headers=headers) as response,
+        ):
+            if not response.is_success:
+                raise NotTaken(f"http-{response.status_code}", away=True)
+    except httpx.TimeoutException:
+        raise NotTaken("timeout", away=True) from None
+    except httpx.HTTPError:
+        raise NotTaken("not-reached", away=True) from None
+
+
+def _request(method: str, url: str, credentials: str | None, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+    """Status, and the answer as far as it is read. Certificates are verified, redirects stay at the origin."""
+
+    def call() -> tuple[int, bytes]:
+        with (
+            open_session(Origin("return", url, credentials)) as session,
+            session.request(
+                method, url, data=body, headers=headers, timeout=TIMEOUT, stream=True, allow_redirects=False
+            ) as response,
+        ):
+            return response.status_code, _first(response.iter_content(2**16))
+
+    try:
+        return ONCE(call)
+    except (FetchFailed, PeerError) as error:  # slugs: timeout, connection-lost, bad-certificate
+        raise NotTaken(error.slug, away=True) from None
+    except requests.RequestException:
+        raise NotTaken("not-reached", away=True) from None
+
+
+def _first(chunks: Any) -> bytes:
+    found = b""
+    for chunk in chunks:
+        found += chunk
+        if len(found) > ANSWER_BYTES:
+            break
+    return found
+
+
+def _failure(answer: bytes) -> int | None:
+    """FailureReason of the one instance, from a Store Instances Response Module; None where it did not fail."""
+    try:
+        failed = json.loads(answer).get("00081198", {}).get("Value", [])
+        return int(failed[0]["00081197"]["Value"][0]) if failed else None
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,194 @@
+"""Findings and similar studies as a DICOM structured report: Enhanced SR with TID 1500 (PS3.16), made by highdicom.
+
+    Imaging Measurement Report           language, observer (this device), procedure
+      Imaging Measurements
+        Measurement Group, one a finding (TID 1501)
+          algorithm, finding, source images, score, probability and decision where calibrated
+      Similar past studies               ours; TID 1500 is extensible
+        one a study: rank, similarity, percentile, Study Instance UID
+      Comment                            what all this is and is not
+
+Of other patients' studies it has the UID alone, as text of the content tree: they are no evidence of this study, so no
+evidence sequence names them.
+"""
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import Any, Final
+
+import highdicom as hd
+from highdicom import sr
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian
+
+from index.listeners.storage_scp import IMPLEMENTATION
+from index.reports.texts import derived_uid
+from index.returns.own import CODES, MANUFACTURER, MODEL
+
+from ..schemas import PairScore
+from . import codes
+from .material import Material, Similar
+
+__all__ = ["structured_report", "written"]
+
+SERIES_NUMBER: Final = 9917  # out of the way of modalities' own
+TYPE_2: Final = (  # PS3.3 C.7.1.1, C.7.2.1: present, if only empty
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+)
+CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
+
+
+def structured_report(material: Material) -> Dataset:
+    """The document, in the study and of the patient that its images name.
+
+    COMPLETE, for nothing is added to it later; PRELIMINARY and UNVERIFIED, for nobody has seen it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that came with the image
+        evidence = [_evidence(header) for header in (*material.headers, *material.prior_headers)]
+        document = sr.EnhancedSR(
+            evidence=evidence,
+            content=_content(material, evidence),
+            series_instance_uid=material.series_uid,
+            series_number=SERIES_NUMBER,
+            series_description="ALTA: similar studies, findings",
+            sop_instance_uid=material.uid("document"),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL,
+            device_serial_number=material.fingerprint[:16],
+            software_versions=material.software,
+            is_complete=True,
+            is_final=False,
+            is_verified=False,
+            content_date=material.made_at.strftime("%Y%m%d"),
+            content_time=material.made_at.strftime("%H%M%S"),
+            specific_character_set=_characters(evidence[0]),
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            coding_schemes=[
+                CodingSchemeIdentificationItem(
+                    designator=codes.SCHEME, name="ALTA retrieval", uid=CODES.removeprefix("urn:oid:")
+                )
+            ],
+        )
+        document.TimezoneOffsetFromUTC = "+0000"  # of the content's time
+        document.file_meta.ImplementationClassUID = IMPLEMENTATION
+        document.file_meta.ImplementationVersionName = "ALTA"
+        return document
+
+
+def written(document: Dataset) -> bytes:
+    """As a file (PS3.10)."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        document.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _content(material: Material, evidence: Sequence[Dataset]) -> sr.MeasurementReport:
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=derived_uid("device"),
+        name="ALTA retrieval",
+        manufacturer_name=MANUFACTURER,
+        model_name=MODEL,
+        serial_number=material.fingerprint[:16],
+    )
+    observer = sr.ObserverContext(
+        observer_type=sr.CodedConcept("121007", "DCM", "Device"), observer_identifying_attributes=device
+    )
+    images = [sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID) for image in evidence]
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=codes.PROCEDURE,
+        imaging_measurements=[_group(material, finding, images) for finding in material.findings.findings],
+    )
+    items = report[0].ContentSequence
+    if material.similar:
+        container = _container(codes.SIMILAR, [_similar(one) for one in material.similar])
+        items.append(container)
+    items.append(
+        sr.TextContentItem(name=Code("121106", "DCM", "Comment"), value=material.statement, relationship_type=CONTAINS)
+    )
+    return report
+
+
+def _group(material: Material, finding: PairScore, images: Sequence[Any]) -> sr.MeasurementsAndQualitativeEvaluations:
+    measured = [sr.Measurement(name=codes.SCORE, value=_short(finding.score), unit=codes.NO_UNITS)]
+    if finding.probability is not None:
+        measured.append(sr.Measurement(name=codes.PROBABILITY, value=_short(finding.probability), unit=codes.NO_UNITS))
+    decided = []
+    if finding.decision is not None:
+        decided.append(sr.QualitativeEvaluation(name=codes.DECISION, value=codes.DECISIONS[finding.decision]))
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=material.uid("finding", finding.name), identifier=finding.name),
+        finding_type=codes.FINDINGS[finding.name],
+        algorithm_id=sr.AlgorithmIdentification(
+            name="ALTA zero-shot classification",
+            version=material.software,
+            parameters=[f"encoders {material.fingerprint}"],
+            manufacturer=MANUFACTURER,
+        ),
+        measurements=measured,
+        qualitative_evaluations=decided or None,
+        source_images=images,
+    )
+
+
+def _similar(one: Similar) -> Any:
+    items: list[Any] = [
+        sr.NumContentItem(name=codes.RANK, value=one.rank, unit=codes.NO_UNITS, relationship_type=CONTAINS),
+        sr.NumContentItem(
+            name=codes.SIMILARITY, value=_short(one.score), unit=codes.NO_UNITS, relationship_type=CONTAINS
+        ),
+        sr.UIDRefContentItem(name=codes.STUDY_UID, value=one.study_instance_uid, relationship_type=CONTAINS),
+    ]
+    if one.percentile is not None:
+        items.insert(
+            2,
+            sr.NumContentItem(
+                name=codes.PERCENTILE, value=one.percentile, unit=codes.PERCENT, relationship_type=CONTAINS
+            ),
+        )
+    return _container(codes.SIMILAR_STUDY, items)
+
+
+def _container(name: Code, items: Sequence[Any]) -> Any:
+    container = sr.ContainerContentItem(name=name, relationship_type=CONTAINS)
+    container.ContentSequence = sr.ContentSequence(items)
+    return container
+
+
+def _short(value: float) -> float:
+    return round(value, 6)  # VR DS has 16 characters
+
+
+def _evidence(header: Dataset) -> Dataset:
+    """What highdicom reads of an image. A sex that is none of the standard's is left out, as highdicom would refuse."""
+    for keyword in TYPE_2:
+        if header.get(keyword) is None:
+            setattr(header, keyword, "")
+    if header.PatientSex not in ("M", "F", "O"):
+        header.PatientSex = ""
+    return header
+
+
+def _characters(header: Dataset) -> Any:
+    """Those of the image, in which its patient's name is written, so that it is the same to the byte; of a set that is
+    none of the standard's, UTF-8."""
+    given = header.get("SpecificCharacterSet") or None
+    known = {value.value for value in hd.SpecificCharacterSetValues}
+    several = [given] if isinstance(given, str) else list(given or [])
+    if all(value in known for value in several):
+        return several[0] if len(several) == 1 else several or None
+    return "ISO_IR 192"

@@ -7,7 +7,7 @@ const RADIOGRAPHS = ["CR", "DX", "DR", "RG", ""];
 
 /**
  * Groups files by study, the newest first. Pictures (JPEG, PNG) without a header are one study of their own; where there
- * are DICOM studies they are left out.
+ * are DICOM studies they, and whatever else is no DICOM file, are left out.
  *
  * @param {{name: string, file: Blob}[]} files
  * @returns {Promise<{studies: Study[], skipped: {name: string, detail: string}[]}>}
@@ -27,7 +27,7 @@ export async function arrange(files) {
   const pictures = groups.get("picture");
   if (pictures && groups.size > 1) {
     groups.delete("picture");
-    for (const { name } of pictures) skipped.push({ name, detail: "A picture beside a DICOM study: left out." });
+    for (const { name } of pictures) skipped.push({ name, detail: "No DICOM file, beside a DICOM study." });
   }
   const studies = [...groups.values()].map(describe).sort((a, b) => (b.moment > a.moment ? 1 : b.moment < a.moment ? -1 : 0));
   return { studies, skipped };

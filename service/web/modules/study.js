@@ -163,10 +163,18 @@ function fileList(study, files) {
     const text = used ? `${PLACES[file.slot]} (${[file.view_position, SOURCES[file.view_source]].filter(Boolean).join(", ")})` : `${file.status === "refused" ? "refused" : "not used"}: ${file.detail ?? ""}`;
     list.append(item(study.nameOf(file), text, used ? "used" : file.status));
   }
-  const skipped = study.skipped.slice(0, 12);
-  list.append(...skipped.map(({ name, detail }) => item(name, `left out: ${detail}`, "unused")));
-  if (study.skipped.length > skipped.length) list.append(element("li", `${study.skipped.length - skipped.length} more files left out.`, { class: "quiet" }));
+  list.append(...leftOut(study.skipped));
   return list;
+}
+
+/** One line for each reason: a disc has hundreds of files that are left out alike. */
+function leftOut(skipped) {
+  const byReason = new Map();
+  for (const { name, detail } of skipped) byReason.set(detail, [...(byReason.get(detail) ?? []), name]);
+  return [...byReason].map(([detail, names]) => {
+    const title = names.length === 1 ? names[0] : `${names.length} files: ${names.slice(0, 3).join(", ")}${names.length > 3 ? ", …" : ""}`;
+    return item(title, `left out: ${detail}`, "unused");
+  });
 }
 
 const item = (name, text, kind) => element("li", undefined, { class: kind }, element("span", name, { class: "file-name" }), ` ${text}`);

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.deployed import DEPLOY, ROOT, compose
+from tests.documented import require_command
 from tests.service_samples import form, png, serve, settings_for
 
 pytest_plugins = ["tests.service_fixtures"]
@@ -57,7 +58,7 @@ def selectors(query: str) -> list[tuple[str, dict[str, tuple[str, str]]]]:
 
 @pytest.mark.parametrize("query", ASKED)
 def test_what_is_asked_for_is_exposed(query: str, exposed: Exposed, service: TestClient) -> None:
-    named = set(re.findall(r"\b(?:alta|process)_\w+|\bup\b", query))
+    named = set(re.findall(r"\b(?:alta|process)_\w+|\bup\b", re.sub(r'"[^"]*"', '""', query)))
     assert named and named == {metric for metric, _ in selectors(query)}  # each says of which job
     routes = {getattr(context, "path", "") for context in iter_route_contexts(service.app.routes)}
     for metric, conditions in selectors(query):
@@ -132,6 +133,8 @@ def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
     for rule in RULES:
         assert set(rule["annotations"]) == {"summary", "remedy"}, rule["alert"]
         assert rule["labels"]["severity"] in ("critical", "warning")
+        for command in re.findall(r"`(alta [^`]+)`", rule["annotations"]["remedy"]):
+            require_command(command, as_it_stands=True)
 
 
 def promtool(*arguments: str, folder: Path) -> None:

@@ -4,7 +4,7 @@ SERVE ?= 1
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench openapi picture lock clean
+.PHONY: demo test test-slow check bench openapi pictures lock clean
 
 demo: .venv/installed
 	$(BIN)/alta demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
@@ -36,11 +36,9 @@ openapi: .venv/installed
 lock: build/supply/installed
 	build/supply/bin/python requirements/lock.py
 
-# The README's picture, from a running `make demo` and an installed Chromium.
-picture:
-	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --force-dark-mode --window-size=1180,960 \
-		--virtual-time-budget=15000 --screenshot=docs/images/answer.png \
-		'http://127.0.0.1:$(PORT)/#text=Large%20left%20pneumothorax.'
+# The pictures of the pages, from the archive that `make demo SERVE=0` makes and an installed Chromium.
+pictures: .venv/installed-test
+	$(BIN)/python docs/take_pictures.py
 
 clean:
 	rm -rf .venv data/demo

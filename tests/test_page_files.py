@@ -125,6 +125,14 @@ def test_a_refused_file_is_told_with_its_reason(page: Page, url: str) -> None:
     page.faults.clear()  # type: ignore[attr-defined] # Chromium logs every 422
 
 
+def test_a_film_that_is_refused_is_shown_all_the_same(page: Page, url: str) -> None:
+    page.goto(url)
+    drop(page, hip_dcm=Film("1.2.9.6", 3, body_part="HIP").dicom())
+    expect(page.locator("#problem")).to_contain_text("Expected body part CHEST or THORAX, found HIP.")
+    expect(page.locator("#query .film")).to_have_attribute("aria-label", "Your study, not searched with")
+    page.faults.clear()  # type: ignore[attr-defined] # Chromium logs every 422
+
+
 def test_nothing_usable_and_too_much_are_told_before_anything_is_sent(page: Page, url: str) -> None:
     page.goto(url)
     page.on("request", lambda request: page.faults.append(request.url) if "search" in request.url else None)  # type: ignore[attr-defined]

@@ -51,7 +51,7 @@ async function answer(form) {
     if (running !== control || error.name === "AbortError") return;
     if (!(error instanceof Problem)) throw error;
     tellProblem(error);
-    if (asked) panel.refuse(asked, error);
+    if (asked) await panel.refuse(asked, error, control.signal);
   } finally {
     if (running === control) byId("work").hidden = true;
   }
@@ -66,7 +66,7 @@ function showReply(reply, asked) {
     more: (cursor) => json("v1/search/page", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ cursor }) }),
     viewer: model.viewer_url,
   };
-  const warnings = reply.warnings.map(({ detail }) => element("p", detail, { class: "warning" }));
+  const warnings = reply.warnings.map(({ detail }) => element("p", asked ? asked.inWords(detail) : detail, { class: "warning" }));
   const list = reply.hits.length ? new HitList(reply, acts).node : element("p", "No study fits. Are the filters too narrow?");
   byId("results").replaceChildren(...warnings, list);
   announce(`${reply.hits.length} ${reply.hits.length === 1 ? "study" : "studies"} found.${warnings.length ? ` ${warnings.length === 1 ? "There is a warning" : "There are warnings"}.` : ""}`);

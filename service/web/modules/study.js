@@ -1,8 +1,7 @@
 // The study that is asked with: from what was dropped to what the service saw in it.
 
 import { arrange, priorOf } from "./arranging.js";
-import { Problem, send } from "./call.js";
-import { blob } from "./call.js";
+import { blob, Problem, send } from "./call.js";
 import { announce, button, byId, element } from "./elements.js";
 import { findingsPanel } from "./findings.js";
 import { pictureOf } from "./hits.js";
@@ -54,11 +53,20 @@ export class DroppedStudy {
   async picture(reply, view, signal) {
     const used = reply.query.files.find(({ slot }) => slot === `current_${view}`);
     if (!used) return null;
-    const form = new FormData();
-    form.append("file", this.files[used.position].file, "image");
-    form.append("size", SIZE);
-    return blob("v1/rendering", { method: "POST", body: form, signal });
+    return rendering(this.files[used.position].file, signal);
   }
+
+  /** A warning of the service, with the file's name where that counts. */
+  inWords(detail) {
+    return detail.replace(/Image (\d+) of `(files|prior_files)`/, (_, position, field) => this.nameOf({ field, position: Number(position) }));
+  }
+}
+
+function rendering(file, signal) {
+  const form = new FormData();
+  form.append("file", file, "image");
+  form.append("size", SIZE);
+  return blob("v1/rendering", { method: "POST", body: form, signal });
 }
 
 /** A study of the archive. */
@@ -75,6 +83,10 @@ export class ArchivedStudy {
 
   async picture(_, view) {
     return pictureOf(this.study, SIZE, view);
+  }
+
+  inWords(detail) {
+    return detail;
   }
 }
 
@@ -123,11 +135,18 @@ export class StudyPanel {
     }
   }
 
-  /** A study that could not be asked with: what was wrong with each file. */
-  refuse(study, problem) {
+  /** A study that could not be asked with: its first picture, if there is one, and what was wrong with each file. */
+  async refuse(study, problem, signal) {
     const files = problem.more.files ?? [];
-    this.told.replaceChildren(whichStudy(study, this.acts) ?? "", fileList(study, files));
+    this.told.replaceChildren(whichStudy(study, this.acts) ?? "", study.files ? fileList(study, files) : "");
+    if (!study.files) return;
     announce("The study cannot be searched with.");
+    try {
+      await this.viewer.show(await rendering(study.files[0].file, signal), "Your study, not searched with");
+    } catch (error) {
+      if (!(error instanceof Problem) && error.name !== "AbortError") throw error;
+      this.viewer.tell("No picture.");
+    }
   }
 }
 

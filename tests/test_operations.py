@@ -143,7 +143,7 @@ def test_jobs_their_progress_and_their_workers(own_archive: Settings) -> None:
     assert workers == {"host:1": None, "host:2": running["id"]}
     verified = found["generations"]["last_verification"]
     assert verified["state"] == "failed" and verified["error"]["slug"] == "index-file-corrupt"
-    assert "/a/path" not in reply.text
+    assert "/a/path" not in reply.text and "arguments" not in reply.text
 
 
 def test_the_process_tells_of_its_requests_and_encoders(own_archive: Settings) -> None:
@@ -239,7 +239,7 @@ def test_a_count_that_takes_long_is_waited_for_by_nobody(
 ) -> None:
     counted = Event()
     monkeypatch.setattr("service.operations.parts.archive_size", lambda catalog: counted.wait(60))
-    monkeypatch.setattr("service.operations.operations.FIRST_S", 0.2)
+    monkeypatch.setattr("service.operations.operations.PATIENCE_S", 0.2)
     with serve(own_archive) as client:
         reply = client.get(PATH).json()
         assert reply["archive"]["problem"]["slug"] == "counting" and reply["archive"]["value"] is None

@@ -60,14 +60,15 @@ def _first_since(
     high: int,
 ) -> int:
     """An id from ``low`` to ``high``: rows from it on were made at the moment or later, those before it earlier."""
+    middle = low  # looked at first: where nothing came between two moments, both are here
     while low < high:
-        middle = (low + high) // 2
         query = sa.select(table.id, table.created_at).where(*where, table.id >= middle).order_by(table.id).limit(1)
         row = session.execute(query).first()
         if row is None or row.created_at >= moment:
             high = middle
         else:
             low = row.id + 1
+        middle = (low + high) // 2
     return low
 
 

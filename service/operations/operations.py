@@ -16,8 +16,7 @@ from .process import ProcessFigures
 
 __all__ = ["Operations"]
 
-FIRST_S: Final = 2.0  # that an answer waits for figures that are read for the first time
-AGAIN_S: Final = 0.5  # and for newer ones than it has
+PATIENCE_S: Final = 2.0  # that an answer waits for figures that are being read
 LOOK_S: Final = 0.01
 CLOSING_S: Final = 2.0
 
@@ -53,11 +52,10 @@ class Operations:
         self._lanes = [Lane(name, some) for name, some in self.kept.items()]
 
     async def reply(self) -> OperationsReply:
-        """Raises nothing for what cannot be read, and does not wait long for what is being read."""
+        """Raises nothing for what cannot be read; waits two seconds at most for what is being read."""
         for lane in self._lanes:
             lane.ask()
-        new = any(part.reading.as_of is None for some in self.kept.values() for part in some)
-        ends = monotonic() + (FIRST_S if new else AGAIN_S)
+        ends = monotonic() + PATIENCE_S
         while monotonic() < ends and any(lane.is_busy for lane in self._lanes):
             await asyncio.sleep(LOOK_S)
         return await anyio.to_thread.run_sync(self._put_together, limiter=self._resources.probes)

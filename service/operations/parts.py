@@ -23,7 +23,7 @@ from ..schemas import (
     EmbeddingNow,
     GenerationReply,
     GenerationsNow,
-    JobReply,
+    JobNow,
     JobsNow,
     KindNow,
     Reason,
@@ -87,8 +87,8 @@ def jobs(resources: Resources) -> JobsNow:
     return JobsNow(
         **found.states,
         waiting_since=found.waiting_since,
-        under_way=[JobReply.of(job) for job in found.running],
-        ended=[JobReply.of(job) for job in found.ended],
+        under_way=[JobNow.of(job) for job in found.running],
+        ended=[JobNow.of(job) for job in found.ended],
         workers=[
             # Without what makes the name of a process unique among all that ever were.
             WorkerNow(name=":".join(each.name.split(":")[:2]), last_seen_at=each.last_seen_at, job_id=each.job_id)

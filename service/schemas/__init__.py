@@ -13,7 +13,6 @@ from .operations import (
     EncodersNow,
     GenerationReply,
     GenerationsNow,
-    JobsNow,
     KindNow,
     LatencyNow,
     OperationsReply,
@@ -25,8 +24,8 @@ from .operations import (
     SizesNow,
     ThroughputNow,
     VerificationNow,
-    WorkerNow,
 )
+from .operations_jobs import JobNow, JobsNow, WorkerNow
 from .query import Query, QueryFile
 from .reports import ReportReply, ReportsReply
 from .search import (
@@ -78,6 +77,7 @@ __all__ = [
     "GenerationsNow",
     "Health",
     "Hit",
+    "JobNow",
     "JobReply",
     "JobState",
     "JobsNow",

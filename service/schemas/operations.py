@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from ..problems import PROBLEMS
-from .jobs import JobReply
+from .operations_jobs import JobsNow
 
 __all__ = [
     "ArchivePart",
@@ -25,7 +25,6 @@ __all__ = [
     "GenerationReply",
     "GenerationsNow",
     "GenerationsPart",
-    "JobsNow",
     "JobsPart",
     "KindNow",
     "LatencyNow",
@@ -42,7 +41,6 @@ __all__ = [
     "ThroughputNow",
     "ThroughputPart",
     "VerificationNow",
-    "WorkerNow",
 ]
 
 
@@ -150,26 +148,6 @@ class BackupsNow(BaseModel):
     count: int = Field(description="On the list of backups.")
     missing: int = Field(description="Of these, whose file is not where it was, seen from this process.")
     last_at: datetime | None = Field(description="Of which time the newest one is whose file is there.")
-
-
-class WorkerNow(BaseModel):
-    name: str = Field(examples=["worker-1:4711"])
-    last_seen_at: datetime
-    job_id: str | None = Field(description="What it works on now.")
-
-
-class JobsNow(BaseModel):
-    queued: int
-    running: int
-    succeeded: int = Field(description="Of the last 90 days, as are the two below.")
-    failed: int
-    cancelled: int
-    waiting_since: datetime | None = Field(description="When the oldest job that waits was asked for.")
-    under_way: list[JobReply] = Field(description="The oldest first.")
-    ended: list[JobReply] = Field(description="The last ten, the newest first.")
-    workers: list[WorkerNow] = Field(
-        description="Heard of within a day, the last one first. A worker is known by its jobs: one without is not seen."
-    )
 
 
 class RefusedNow(BaseModel):

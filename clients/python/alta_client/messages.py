@@ -27,6 +27,7 @@ __all__ = [
     "GenerationsPart",
     "Health",
     "Hit",
+    "JobNow",
     "JobReply",
     "JobsNow",
     "JobsPart",
@@ -231,6 +232,22 @@ class Hit(TypedDict):
     evidence: list[Evidence]
 
 
+class JobNow(TypedDict):
+    id: str
+    kind: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    done: int
+    total: int | None
+    result: dict[str, Any] | None
+    error: str | None
+    detail: str | None
+    cancel_requested: bool
+    attempts: int
+    started_at: str | None
+    heartbeat_at: str | None
+    finished_at: str | None
+
+
 class JobReply(TypedDict):
     id: str
     kind: str
@@ -258,8 +275,8 @@ class JobsNow(TypedDict):
     failed: int
     cancelled: int
     waiting_since: str | None
-    under_way: list[JobReply]
-    ended: list[JobReply]
+    under_way: list[JobNow]
+    ended: list[JobNow]
     workers: list[WorkerNow]
 
 

@@ -84,6 +84,15 @@ class Looking(Catalog):
             return stream.read(20)[18:20] == WAL_VERSION
 
     @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Raises ArchiveError database-unavailable whatever the database says, of damage as well."""
+        try:
+            with super().session() as session:
+                yield session
+        except sa.exc.DatabaseError as error:
+            raise ArchiveError(str(error.orig).strip(), "database-unavailable") from error
+
+    @contextmanager
     def write(self, lock: int = 0) -> Iterator[Session]:
         raise AssertionError("whoever looks writes nothing")
         yield  # a generator, as the method of Catalog is

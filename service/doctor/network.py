@@ -75,19 +75,26 @@ def _echo(node: str) -> Finding:
     named = NODE.fullmatch(node)
     if named is None:
         return fail(check, "That names no node", "Write TITLE@HOST:PORT.")
+    try:  # pynetdicom tells neither why there is no connection, nor closes what it tried with
+        socket.create_connection((named["host"], int(named["port"])), timeout=SECONDS).close()
+    except OSError as error:
+        return fail(check, f"It does not answer: {_cause(error)}", REACH)
     entity = AE(ae_title=AE_TITLE)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = SECONDS
     entity.add_requested_context(Verification)
     association = entity.associate(named["host"], int(named["port"]), ae_title=named["title"])
-    if not association.is_established:
+    connection = association.dul.socket.socket if association.dul.socket else None
+    try:
         if association.is_rejected:
             remedy = f"Enter the AE title {AE_TITLE} of this machine there, and look at the title that it has itself."
             return fail(check, "It refuses the association", remedy)
-        return fail(check, "It does not answer", REACH)
-    try:
+        if not association.is_established:
+            return fail(check, "It does not answer", REACH)
         status = association.send_c_echo()
-    finally:
         association.release()
+    finally:
+        if connection is not None:
+            connection.close()  # pynetdicom leaves one open whose peer went first
     if status and status.Status == 0:
         return ok(check, "answers C-ECHO")
     return fail(check, "It does not answer C-ECHO with success", REACH)

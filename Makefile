@@ -4,7 +4,7 @@ SERVE ?= 1
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench openapi pictures lock clean
+.PHONY: demo test test-slow check bench openapi docs pictures lock clean
 
 demo: .venv/installed
 	$(BIN)/alta demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
@@ -31,6 +31,10 @@ bench: .venv/installed
 openapi: .venv/installed
 	$(BIN)/python -m service.export_openapi > docs/openapi.json
 	$(BIN)/python clients/python/generate_messages.py docs/openapi.json > clients/python/alta_client/messages.py
+
+# The documentation as a site, in build/site; `python3 -m http.server -d build/site` serves it.
+docs: .venv/installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # What an installation consists of (docs/security.md, "Supply chain"). The tools have an environment of their own.
 lock: build/supply/installed

@@ -4,7 +4,7 @@ SERVE ?= 1
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench openapi docs pictures lock clean
+.PHONY: demo test test-slow check bench openapi docs pictures lock licences sbom audit clean
 
 demo: .venv/installed
 	$(BIN)/alta demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) --port $(PORT)
@@ -40,12 +40,31 @@ docs: .venv/installed-test
 lock: build/supply/installed
 	build/supply/bin/python requirements/lock.py
 
+licences: build/supply/installed build/locked/installed
+	build/supply/bin/python requirements/licences.py build/locked/bin/python
+
+sbom: build/supply/installed build/locked/installed
+	build/supply/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --of JSON \
+		-o build/sbom.cdx.json build/locked/bin/python
+
+# Exit code 1: something is vulnerable; 3: the advisory service could not be asked, so nothing is known.
+audit: build/supply/installed
+	build/supply/bin/python requirements/audit.py requirements/cuda.lock
+
 # The pictures of the pages, from the archive that `make demo SERVE=0` makes and an installed Chromium.
 pictures: .venv/installed-test
 	$(BIN)/python docs/take_pictures.py
 
 clean:
 	rm -rf .venv data/demo
+
+# The product as the lock installs it, and nothing of its developers'.
+build/locked/installed: requirements/common.lock requirements/cpu.lock
+	rm -rf build/locked
+	$(PYTHON) -m venv build/locked
+	build/locked/bin/python -m pip install --require-hashes -r requirements/cpu.lock
+	build/locked/bin/python -m pip install --no-deps --no-build-isolation .
+	@touch $@
 
 build/supply/installed: requirements/supply.lock
 	$(PYTHON) -m venv build/supply

@@ -1,5 +1,6 @@
 """The locks say what pyproject.toml and constraints.txt say, with hashes, for every platform that is served."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from requirements.audit import NOT_KNOWN, VULNERABLE, verdict
+from requirements.licences import is_allowed, undecided
 from requirements.lock import EXTRAS, LOCKS, PLATFORMS, blocks, hashes, requirement, split
 
 ROOT = Path(__file__).parents[1]
@@ -80,3 +83,52 @@ def test_what_no_served_platform_installs_is_left_out() -> None:
     assert [requirement(block).name for block in cuda] == ["nvidia-x", "triton"]
     assert requirement(torch).name == "torch"
     assert {platform["platform_machine"] for platform in PLATFORMS} == {"x86_64", "aarch64"}
+
+
+@pytest.mark.parametrize(
+    ("licence", "allowed"),
+    [
+        ("MIT", True),
+        ("GPL-3.0-only OR MIT", True),
+        ("GPL-3.0-only AND MIT", False),
+        ("MIT; Zlib", True),
+        ("(MIT AND Zlib) OR GPL-3.0-only", True),
+        ("ISC License (ISCL)", True),
+        ("GNU General Public License v3 (GPLv3); Other/Proprietary License", False),
+        ("UNKNOWN", False),
+    ],
+)
+def test_terms_are_permissive_where_all_of_them_are(licence: str, allowed: bool) -> None:
+    assert is_allowed(licence, ["MIT", "Zlib", "ISC License (ISCL)"]) is allowed
+
+
+def test_a_licence_that_nobody_decided_on_is_named_and_one_that_is_excepted_is_not() -> None:
+    found = [
+        {"Name": "Good", "License": "MIT"},
+        {"Name": "odd_one", "License": "GPL-3.0-only"},
+        {"Name": "new", "License": "UNKNOWN"},
+    ]
+    assert undecided(found, ["MIT"], ["odd-one"]) == ["new: UNKNOWN"]
+
+
+def test_exceptions_are_of_packages_that_are_locked_each_with_a_reason() -> None:
+    exceptions = tomllib.loads((LOCKS / "licences.toml").read_text())["exceptions"]
+    assert set(exceptions) <= set(pins("common.lock")) and all(exceptions.values())
+
+
+def test_an_audit_tells_vulnerable_from_not_known() -> None:
+    looked_up = {"name": "a", "version": "1", "vulns": []}
+    vulnerable = {"name": "b", "version": "2", "vulns": [{"id": "CVE-1", "fix_versions": ["2.1"]}]}
+    skipped = {"name": "c", "skip_reason": "not found"}
+
+    def asked(*dependencies: object) -> tuple[int, str]:
+        return verdict(json.dumps({"dependencies": dependencies}), "")
+
+    assert asked(looked_up) == (0, "1 packages looked up, no known vulnerability.")
+    code, said = asked(looked_up, vulnerable, skipped)
+    assert code == VULNERABLE and "b 2: CVE-1, mended in 2.1" in said and "c" in said
+    code, said = asked(looked_up, skipped)
+    assert code == NOT_KNOWN and "1 of 2 packages could NOT be looked up: c" in said
+    assert asked()[0] == NOT_KNOWN
+    code, said = verdict("", "Traceback\nConnectionError: no route\n")
+    assert code == NOT_KNOWN and said.endswith("ConnectionError: no route")

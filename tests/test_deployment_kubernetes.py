@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fastapi.routing import iter_route_contexts
 
 from service.app import create_app
 from service.settings import Settings
-from tests.deployed import DEPLOY, manifests, settings_of
+from tests.deployed import DEPLOY, ROOT, manifests, settings_of
 from tests.documented import require_command
 from tests.fakes import FakeEncoder
 from tests.service_samples import settings_for
@@ -208,6 +209,18 @@ def test_pods_have_the_time_to_end_that_the_product_takes(monkeypatch: pytest.Mo
     settings = settings_of(environment("alta"), monkeypatch)
     assert settings.drain_s > 0  # until proxies have heard of it
     assert PODS["alta"]["spec"]["terminationGracePeriodSeconds"] >= settings.drain_s + settings.shutdown_timeout_s + 5
+
+
+def test_overlays_name_one_image_of_this_version_for_all() -> None:
+    assert {container(name)["image"] for name in PODS} == {"alta"}  # what they put another name for
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for overlay, variant in (("cpu", "cpu"), ("gpu", "cuda")):
+        written = yaml.safe_load((DEPLOY / "kubernetes/overlays" / overlay / "kustomization.yaml").read_text())
+        (image,) = written["images"]
+        assert (image["name"], image["newTag"]) == ("alta", f"{version}-{variant}")
+        assert (ROOT / "requirements" / f"{variant}.lock").is_file()
+    named = re.findall(r"alta:(\d[\w.]*)-", (ROOT / "docs/operations.md").read_text())
+    assert set(named) == {version}
 
 
 def rendered(overlay: Path) -> Iterator[dict[str, Any]]:

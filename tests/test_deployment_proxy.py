@@ -26,6 +26,8 @@ from index import build_generation, embed_pending, ingest_folder, migrate, open_
 from index.access.keys import create_key
 from index.tables import AuditEntry
 from model.alta_encoder import load_encoder
+from service import admission, http_protocol
+from service.receiving import body
 from service.settings import Settings
 from tests.deployed import DEPLOY, compose
 from tests.live_service import answers, until
@@ -49,6 +51,12 @@ def test_limits_of_the_proxy_are_over_those_of_the_service() -> None:
     assert int(size.rstrip("m")) > max(settings.stow_max_mb, settings.max_upload_mb)
     timeouts = [int(value.rstrip("s")) for value in directives("proxy_read_timeout")]
     assert min(timeouts) > settings.request_timeout_s and len(timeouts) == 2
+    patience = [
+        int(value.rstrip("s")) for name in ("client_body", "proxy_send") for value in directives(f"{name}_timeout")
+    ]
+    assert len(patience) == 2 and min(patience) > max(admission.SILENCE_SECONDS, body.SILENCE_SECONDS)
+    (taking,) = directives("send_timeout")
+    assert int(taking.rstrip("s")) > http_protocol.ANSWER_SECONDS
 
 
 def test_nothing_about_patients_is_kept_by_the_proxy() -> None:
@@ -221,9 +229,12 @@ def test_another_host_name_is_refused_by_the_service(deployed: Deployed) -> None
 
 
 def test_a_body_that_is_too_large_is_refused_with_the_services_reason(deployed: Deployed) -> None:
-    with deployed.with_key() as client:
-        answer = client.post("/v1/search", files={"files": ("film.png", bytes(3 * MIB))})
-    assert answer.status_code == 413 and "ALTA_MAX_UPLOAD_MB" in answer.json()["detail"]
+    for _ in range(10):  # the answer comes before the body has ended: none may be lost
+        with deployed.with_key() as client:
+            answer = client.post("/v1/search", files={"files": ("film.png", bytes(12 * MIB))})
+        assert answer.status_code == 413 and "ALTA_MAX_UPLOAD_MB" in answer.json()["detail"]
+        with deployed.client(Authorization="Bearer alta_wrong") as client:
+            assert client.post("/dicomweb/studies", content=bytes(12 * MIB)).status_code in (401, 429)
 
 
 def test_credentials_are_checked_before_the_body_has_come(deployed: Deployed) -> None:

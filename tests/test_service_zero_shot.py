@@ -25,6 +25,20 @@ def test_without_labels_the_built_in_findings_are_scored(client: TestClient) -> 
     assert reply["query"]["slots"] == ["current_frontal"]
 
 
+def test_a_search_tells_the_same_of_its_study_where_it_is_asked_to(client: TestClient) -> None:
+    def search(**fields: object) -> dict:
+        return client.post("/v1/search", files=form(png()), data=fields).json()
+
+    told = search(zero_shot=True)
+    alone = ask(client)
+    assert told["zero_shot"] == {name: alone[name] for name in told["zero_shot"]} and told["zero_shot"]["findings"]
+    assert told["hits"] and search()["zero_shot"] is None
+    # Of the study, not of what it is searched with besides; of a phrase alone there are none.
+    assert search(zero_shot=True, text="Cardiomegaly.")["zero_shot"] == told["zero_shot"]
+    words = client.post("/v1/search", data={"text": "Cardiomegaly.", "zero_shot": True}).json()
+    assert words["hits"] and words["zero_shot"] is None
+
+
 def test_a_pair_scores_the_softmax_of_its_two_cosines(client: TestClient) -> None:
     for finding in ask(client)["findings"]:
         positive, negative = math.exp(finding["positive_cosine"]), math.exp(finding["negative_cosine"])

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import WriteDicom
 from tests.deployed import DEPLOY, ENV_EXAMPLE, ROOT, compose, manifests
 from tests.documented import Block, blocks_of, require_command
+from tests.test_cli import Alta, alta
+from tests.tiny import write_tiny_checkpoint
+
+__all__ = ["alta"]
 
 PAGE = "docs/operations.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
@@ -111,3 +116,20 @@ def test_the_certificate_to_try_with_is_one(tmp_path: Path) -> None:
     shown = ["openssl", "x509", "-in", "data/tls/alta.pem", "-noout", "-ext", "subjectAltName"]
     assert b"DNS:localhost" in subprocess.run(shown, cwd=tmp_path, check=True, capture_output=True).stdout
     assert (tmp_path / "data/tls/alta.key").stat().st_mode & 0o077 == 0
+
+
+def test_what_is_typed_in_that_order_makes_an_archive_that_can_be_searched(
+    alta: Alta, tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    """Without an engine: what `docker compose run` hands to the product, in this process, with an /archive of ours."""
+    write_tiny_checkpoint(tmp_path / "encoders")
+    for number in range(3):
+        write_dicom(f"{number}.dcm", study=f"1.2.3.{number}", seed=number, PatientID=f"P{number}")
+    (tmp_path / "archive/reports.csv").write_text("accession_number,text\nA0,Effusion.\nA1,Clear.\nA2,Clear.\n")
+    first = next(block for block in BLOCKS if block.text.startswith("cp deploy/env.example"))
+    handed = [words[5:] for line in lines(first) if (words := shlex.split(line, comments=True))[2:4] == ["run", "--rm"]]
+    assert [words[0] for words in handed] == ["keys", "ingest", "embed", "index", "doctor"]
+    for words in handed:
+        code, out, err = alta(*[word.replace("/archive", str(tmp_path / "archive")) for word in words])
+        assert code == 0, out + err
+    assert "3 studies, 3 reports" in alta("index", "status")[1]

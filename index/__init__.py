@@ -5,7 +5,7 @@
 answers.
 """
 
-from .catalog import Catalog, migrate, open_catalog
+from .catalog import Catalog, create_schema, migrate, open_catalog
 from .decoder_pool import DecoderPool
 from .dicom import InstanceFacts, Refusal, describe_dicom, refusal
 from .embedding.job import EmbedSummary, embed_pending, pending_counts
@@ -72,6 +72,7 @@ __all__ = [
     "begin_reindex",
     "build_generation",
     "count_since",
+    "create_schema",
     "describe_dicom",
     "embed_pending",
     "end_reindex",

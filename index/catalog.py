@@ -27,6 +27,7 @@ __all__ = [
     "JOBS_LOCK",
     "PATIENT_SECRET",
     "Catalog",
+    "create_schema",
     "migrate",
     "open_catalog",
     "pseudonym",
@@ -151,14 +152,36 @@ def open_catalog(url: str | sa.URL) -> Catalog:
         catalog.close()
         raise
     with as_file(files("migrations")) as folder:
-        expected = ScriptDirectory(str(folder)).get_current_head()
+        script = ScriptDirectory(str(folder))
+        expected = script.get_current_head()
     if found != expected:
         catalog.close()
         state = f"The catalog {catalog.url} has schema {found or 'none'}, expected {expected}"
-        message = f"{state}: run `alta db upgrade`." if found else f"{state}. {WHICH} If so: `alta db upgrade`."
+        known = found in [entry.revision for entry in script.walk_revisions()]
+        older = f"{state}: back it up with the release that made it, then run `alta db upgrade`."
+        newer = f"{state}: a newer release made it. Use that one, or a backup of before it."
+        message = (older if known else newer) if found else f"{state}. {WHICH} If so: `alta db upgrade`."
         raise ArchiveError(message, "schema-outdated")
     catalog.patient_key("")  # makes the secret now: a writer that needs it later would wait for itself
     return catalog
+
+
+def create_schema(url: str | sa.URL) -> None:
+    """``migrate`` where there is no schema yet. One of another release stays as it is, for ``open_catalog`` to refuse:
+    bringing it up has no way back but a backup, and is for ``alta db upgrade`` alone.
+
+    Raises ArchiveError: database-unavailable.
+    """
+    file = sqlite_file(url)
+    if file is None or file.exists():
+        catalog = Catalog(url)
+        try:
+            with _reported(catalog), catalog.engine.connect() as connection:
+                if MigrationContext.configure(connection).get_current_revision() is not None:
+                    return
+        finally:
+            catalog.close()
+    migrate(url)
 
 
 def migrate(url: str | sa.URL, revision: str = "head") -> None:

@@ -20,7 +20,7 @@ from model.errors import ArchiveError
 from .catalog import Catalog, sqlite_file
 from .tables import Embedding, EmbeddingFailure, Instance, Study
 
-__all__ = ["Facts", "Looking", "Revisions", "look_at", "read_facts", "read_revisions", "undamaged"]
+__all__ = ["Facts", "Looking", "Revisions", "holds_older_rows", "look_at", "read_facts", "read_revisions", "undamaged"]
 
 PATIENCE_SECONDS: Final = 5
 SLOWEST_QUERY_SECONDS: Final = 60
@@ -123,6 +123,22 @@ def read_revisions(catalog: Looking) -> Revisions:
     with as_file(files("migrations")) as folder:
         known = tuple(entry.revision for entry in ScriptDirectory(str(folder)).walk_revisions())
     return Revisions(found, known)
+
+
+def holds_older_rows(url: str) -> str:
+    """The revision of an older release's schema with a study in it; empty where there is nothing to lose.
+
+    Raises ArchiveError database-unavailable.
+    """
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        return ""
+    with look_at(url) as catalog:
+        revisions = read_revisions(catalog)
+        if revisions.found is None or revisions.found not in revisions.known[1:]:
+            return ""
+        with catalog.session() as session:
+            return revisions.found if session.scalar(sa.select(Study.id).limit(1)) is not None else ""
 
 
 def read_facts(catalog: Looking) -> Facts:

@@ -41,7 +41,7 @@ def ingest(
 
     Files stay where they are and are read there again; of zip files the archive keeps its own copies.
     """
-    from index import ReceivedStore, migrate, open_catalog, source_of
+    from index import ReceivedStore, create_schema, open_catalog, source_of
     from index.intake.ingest import ingest as take_in
     from index.sources import NoStudies
 
@@ -55,7 +55,7 @@ def ingest(
         preview_sources(sources, reports)
         return
     settings = archive_settings()
-    migrate(settings.catalog_url)
+    create_schema(settings.catalog_url)
     catalog = open_catalog(settings.catalog_url)
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     for number, path in enumerate(sources or filter(None, [reports])):
@@ -106,10 +106,23 @@ def label() -> None:
 
 
 @db.command("upgrade")
-def upgrade() -> None:
-    """Create the schema, or bring an older one up to date."""
+def upgrade(
+    backed_up: Annotated[
+        bool, typer.Option("--backed-up", help="A backup was made by the release before: bring its schema up.")
+    ] = False,
+) -> None:
+    """Create the schema, or bring one of an older release up to date. The only way back is a backup of before."""
     from index import migrate
+    from index.looking import holds_older_rows
 
     settings = archive_settings()
+    older = holds_older_rows(settings.catalog_url)
+    if older and not backed_up:
+        raise InputError(
+            f"{shown_database(settings)} has the schema {older} of an older release, and studies. Brought up, it is of"
+            " no use to that release any more: first back it up with that release (alta db backup FILE), then say"
+            " alta db upgrade --backed-up",
+            "not-backed-up",
+        )
     migrate(settings.catalog_url)
     console.print(f"The schema of {shown_database(settings)} is up to date.", markup=False)

@@ -29,7 +29,7 @@ def dicom(
 
     A sender hears "success" when the object is safe on the disk. SIGTERM ends open associations and takes in the rest.
     """
-    from index import IngestSummary, ReceivedStore, migrate, open_catalog
+    from index import IngestSummary, ReceivedStore, create_schema, open_catalog
     from index.listeners.receiving import Arrivals, take_in_arrivals
     from index.listeners.storage_scp import StorageScp
     from index.returns.queue import begin_routes
@@ -38,7 +38,7 @@ def dicom(
         message = "Say who may send: --allow AET, once for each sender, or --allow-any."
         raise InputError(message, "no-senders")
     settings = archive_settings()
-    migrate(settings.catalog_url)
+    create_schema(settings.catalog_url)
     catalog = open_catalog(settings.catalog_url)
     begin_routes(catalog, [route.name for route in settings.return_routes])
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)

@@ -33,7 +33,7 @@ def dicomweb(
     ] = False,
 ) -> None:
     """Fetch studies by their date, with their structured reports. Kill it at any time; it fetches what is missing."""
-    from index import migrate, open_catalog
+    from index import create_schema, open_catalog
     from index.dicom import MODALITIES
     from index.intake.ingest import ingest_received
     from index.intake.received import ReceivedStore
@@ -42,7 +42,7 @@ def dicomweb(
 
     settings = archive_settings()
     chosen = _configured(settings, origin)
-    migrate(settings.catalog_url)
+    create_schema(settings.catalog_url)
     catalog = open_catalog(settings.catalog_url)
     peer = DicomWebPeer(chosen)
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)

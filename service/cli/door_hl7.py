@@ -34,14 +34,14 @@ def hl7(
 
     MLLP has no encryption and no passwords: listen on other than 127.0.0.1 only inside a trusted network.
     """
-    from index import migrate, open_catalog
+    from index import create_schema, open_catalog
     from index.listeners.hl7_answers import acknowledge, answer_message
     from index.listeners.mllp import MllpListener
 
     if not allow and not _is_loopback(host):
         raise InputError(f"Say who may send to {host}: --allow ADDRESS, once for each sender.", "no-senders")
     settings = archive_settings()
-    migrate(settings.catalog_url)
+    create_schema(settings.catalog_url)
     catalog = open_catalog(settings.catalog_url)
     logging.getLogger("index").setLevel(logging.INFO)
     shown = shown_database(settings)

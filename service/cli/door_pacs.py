@@ -44,7 +44,7 @@ def pacs(
     ] = False,
 ) -> None:
     """Fetch studies by their date, with their structured reports. Kill it at any time; it fetches what is missing."""
-    from index import ReceivedStore, migrate, open_catalog
+    from index import ReceivedStore, create_schema, open_catalog
     from index.dicom import MODALITIES
     from index.listeners.storage_scp import StorageScp
     from index.sources.pacs import PacsSource
@@ -54,7 +54,7 @@ def pacs(
         message = f"{host} cannot send to {listen_host}. Say --listen-host 0.0.0.0, or fetch with --get."
         raise InputError(message, "unreachable-listener")
     settings = archive_settings()
-    migrate(settings.catalog_url)
+    create_schema(settings.catalog_url)
     catalog = open_catalog(settings.catalog_url)
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     peer = PacsPeer(PacsNode(host, port, called_aet, aet), store, use_get=get)

@@ -36,12 +36,12 @@ def create(
     ] = None,
 ) -> None:
     """Make a key and show it, once: only its hash is kept."""
-    from index import migrate, open_catalog
+    from index import create_schema, open_catalog
     from index.access.keys import create_key
 
     settings = archive_settings()
     expires_at = None if expires is None else datetime.now(UTC) + _duration(expires)
-    migrate(settings.catalog_url)
+    create_schema(settings.catalog_url)
     with closing(open_catalog(settings.catalog_url)) as catalog:
         text, record = create_key(
             catalog,

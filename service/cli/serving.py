@@ -16,7 +16,7 @@ __all__ = ["demo", "serve"]
 
 def serve() -> None:
     """Answer over HTTP; settings come from ALTA_* variables (see docs/api.md)."""
-    from index import migrate, open_catalog
+    from index import create_schema, open_catalog
     from model.checkpoint import read_fingerprint
 
     from ..access import require_safe_exposure
@@ -31,7 +31,7 @@ def serve() -> None:
     require_tracing(settings.traces)
     read_fingerprint(settings.model_path)  # a wrong folder is said in one line, before anything starts
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    migrate(settings.catalog_url)
+    create_schema(settings.catalog_url)
     with closing(open_catalog(settings.catalog_url)) as catalog:
         require_safe_exposure(settings, catalog)
     Server(create_app(settings), settings).run_until_told()

@@ -6,6 +6,7 @@ Killed anywhere, the row is taken again; the document has the same identity then
 """
 
 import logging
+import traceback
 from collections.abc import Callable
 from threading import Event, Thread
 from typing import Final
@@ -115,6 +116,8 @@ class Sender:
                 return True
         except Exception as error:  # whatever one study's header makes of the libraries
             slug = f"not-made: {type(error).__name__}"
+            # Without its message, which may quote that header.
+            logger.error("%s\n%s", type(error).__qualname__, "".join(traceback.format_tb(error.__traceback__)))
         else:
             sent(self._catalog, taken)
             logger.info("results went back by route %s, attempt %d", route.name, taken.attempt)

@@ -11,7 +11,7 @@ import httpx
 import requests
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import EnhancedSRStorage  # type: ignore[attr-defined]  # made when the module is imported
 
 from index.sources.dicomweb_http import TIMEOUT, FetchFailed, Origin, PeerError, Retry, open_session
@@ -45,8 +45,9 @@ def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
     entity.connection_timeout, entity.acse_timeout = 10, 30
     entity.dimse_timeout = entity.network_timeout = 60
     entity.add_requested_context(EnhancedSRStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    association = entity.associate(node.host, node.port, ae_title=node.ae_title)
-    connection = association.dul.socket.socket if association.dul.socket else None
+    opened: list[Any] = []  # pynetdicom leaves a connection open whose peer went first
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))]
+    association = entity.associate(node.host, node.port, ae_title=node.ae_title, evt_handlers=handlers)
     try:
         if association.is_rejected:
             raise NotTaken("association-rejected", away=True)
@@ -64,8 +65,8 @@ def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
     finally:
         if association.is_established:
             association.release()
-        if connection is not None:
-            connection.close()  # pynetdicom leaves one open whose peer went first
+        for connection in opened:
+            connection.close()
 
 
 def store_over_http(document: Dataset, url: str, credentials: str | None) -> None:

@@ -81,7 +81,10 @@ def structured_report(material: Material) -> Dataset:
                 )
             ],
         )
-        document.TimezoneOffsetFromUTC = "+0000"  # of the content's time
+        document.InstanceCreationDate, document.InstanceCreationTime = document.ContentDate, document.ContentTime
+        for equipment in document.get("ContributingEquipmentSequence", ()):  # highdicom names itself, and the moment
+            equipment.ContributionDateTime = material.made_at.strftime("%Y%m%d%H%M%S")
+        document.TimezoneOffsetFromUTC = "+0000"  # of these times
         document.file_meta.ImplementationClassUID = IMPLEMENTATION
         document.file_meta.ImplementationVersionName = "ALTA"
         return document

@@ -1,0 +1,228 @@
+"""By which door a study came is kept, and from that what is to be sent back: once a state of a study and a route."""
+
+import io
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from index import Catalog, ReceivedStore, ingest_received
+from index.intake.arrival import DICOM, STOW, Arrival
+from index.keeping.delete_study import delete_study
+from index.keeping.forget import forget_patient
+from index.keeping.forgotten import NamedPatient
+from index.returns.listing import count_returns, list_returns, retry_returns
+from index.returns.queue import (
+    LEASE_S,
+    WITHIN,
+    Wanted,
+    begin_routes,
+    give_up,
+    later,
+    note_due,
+    sent,
+    still_wanted,
+    take_due,
+)
+from index.tables import Instance, Setting, StudyArrival, StudyReturn
+from service.settings import Settings
+from tests.conftest import chest_dataset
+from tests.fakes import FakeEncoder
+from tests.peers import file_bytes
+from tests.returning import FROM_ORTHANC, Returning, named, rows
+
+ROUTE = Wanted("pacs", ((DICOM, "ORTHANC"),))
+MODEL = FakeEncoder().fingerprint
+
+
+@pytest.fixture
+def world(catalog: Catalog, tmp_path: Path) -> Returning:
+    begin_routes(catalog, ["pacs"])
+    return Returning(catalog, Settings(data_dir=tmp_path / "data", min_free_mb=0))
+
+
+def arrivals(catalog: Catalog) -> list[tuple[str, str]]:
+    with catalog.session() as session:
+        found = session.scalars(sa.select(StudyArrival).order_by(StudyArrival.id))
+        return [(row.door, row.sender) for row in found]
+
+
+def due(world: Returning, quiet_s: float = 0.0, route: Wanted = ROUTE) -> int:
+    return note_due(world.catalog, route, MODEL, quiet_s)
+
+
+def let_time_pass(catalog: Catalog, time: timedelta) -> None:
+    with catalog.write() as session:
+        for row in session.scalars(sa.select(StudyReturn)):
+            row.next_attempt_at -= time
+            row.expires_at -= time
+            row.created_at -= time
+        for arrival in session.scalars(sa.select(StudyArrival)):
+            arrival.arrived_at -= time
+
+
+def test_the_door_is_kept_with_the_study_and_what_was_fetched_has_none(world: Returning) -> None:
+    world.arrive(chest_dataset(study="1.2.3.1", seed=1))
+    world.arrive(chest_dataset(study="1.2.3.2", seed=2), by=Arrival(STOW))
+    world.arrive(chest_dataset(study="1.2.3.3", seed=3), by=None)
+    assert arrivals(world.catalog) == [("dicom", "ORTHANC"), ("stow", "")]
+
+
+def test_a_copy_of_what_came_otherwise_is_an_arrival_and_sent_again_no_new_one(world: Returning) -> None:
+    image = chest_dataset(study="1.2.3.1", seed=1)
+    world.arrive(image, by=None)
+    other = file_bytes(image).replace(b"PYDICOM", b"PYDICOX")  # the same object, by another sender's software
+    world.store.keep(other, arrival=FROM_ORTHANC)
+    ingest_received(world.catalog, world.store, workers=0)
+    assert arrivals(world.catalog) == [("dicom", "ORTHANC")]
+    with world.catalog.session() as session:
+        first = session.scalars(sa.select(StudyArrival.arrived_at)).one()
+    world.arrive(image)
+    with world.catalog.session() as session:
+        assert session.scalars(sa.select(StudyArrival.arrived_at)).one() == first
+
+
+def test_an_object_that_waits_when_its_process_dies_keeps_its_door(world: Returning) -> None:
+    world.store.keep(file_bytes(chest_dataset()), arrival=FROM_ORTHANC)
+    (waiting,) = ReceivedStore(world.store.folder).waiting()
+    assert waiting.arrival == FROM_ORTHANC
+    waiting.marker.write_bytes(b'{"door": "di')  # cut off with the power
+    assert ReceivedStore(world.store.folder).waiting()[0].arrival is None
+
+
+def test_a_study_is_due_once_it_is_embedded_and_quiet(world: Returning) -> None:
+    world.arrive(chest_dataset())
+    assert due(world) == 0
+    world.embed()
+    assert due(world, quiet_s=60.0) == 0
+    let_time_pass(world.catalog, timedelta(seconds=61))
+    with world.catalog.write() as session:  # the route was there before
+        session.scalars(sa.select(Setting).where(Setting.name == "return-route:pacs")).one().value = "2020-01-01T00:00"
+    assert due(world, quiet_s=60.0) == 1
+    assert due(world) == 0
+
+
+def test_only_what_came_by_the_route_and_since_it_holds(world: Returning) -> None:
+    world.arrive(chest_dataset(study="1.2.3.1", seed=1), by=Arrival(DICOM, "OTHER"))
+    world.arrive(chest_dataset(study="1.2.3.2", seed=2), by=Arrival(STOW))
+    world.embed()
+    assert due(world) == 0
+    assert due(world, route=Wanted("new", ((DICOM, None), (STOW, None)))) == 0  # nobody has begun it
+    begin_routes(world.catalog, ["new"])
+    assert due(world, route=Wanted("new", ((DICOM, None), (STOW, None)))) == 0
+    world.arrive(chest_dataset(study="1.2.3.3", seed=3), by=Arrival(DICOM, "OTHER"))
+    world.embed()
+    assert due(world, route=Wanted("new", ((DICOM, None), (STOW, None)))) == 1
+
+
+def test_what_was_embedded_long_after_it_came_is_not_returned(world: Returning) -> None:
+    world.arrive(chest_dataset())
+    world.embed()
+    with world.catalog.write() as session:
+        session.scalars(sa.select(Setting).where(Setting.name == "return-route:pacs")).one().value = "2020-01-01T00:00"
+    let_time_pass(world.catalog, WITHIN + timedelta(minutes=1))
+    assert due(world) == 0
+
+
+def test_another_image_makes_another_state_and_a_prior_that_comes_late_does_not(world: Returning) -> None:
+    world.arrive(chest_dataset(study="1.2.3.1", seed=1, StudyDate="20240301"))
+    world.embed()
+    assert due(world) == 1
+    world.arrive(chest_dataset(study="1.2.3.0", seed=9, StudyDate="20230101"), by=None)  # of the same patient, fetched
+    world.embed()
+    assert due(world) == 0
+    lateral = chest_dataset(study="1.2.3.1", sop="1.2.3.1.77", seed=5, ViewPosition="LL", StudyDate="20240301")
+    world.arrive(lateral)
+    world.embed()
+    assert due(world) == 1
+    assert len({row.source_hash for row in rows(world.catalog)}) == 2
+
+
+def test_a_state_that_was_overtaken_before_it_was_sent_gives_way_to_the_new_one(world: Returning) -> None:
+    world.arrive(chest_dataset(study="1.2.3.1", seed=1, StudyDate="20240301"))
+    world.embed()
+    assert due(world) == 1
+    world.arrive(chest_dataset(study="1.2.3.0", seed=9, StudyDate="20230101"), by=None)
+    world.embed()
+    taken = take_due(world.catalog, "pacs")
+    assert taken is not None and still_wanted(world.catalog, taken) == "superseded"
+    give_up(world.catalog, taken, "superseded")
+    assert due(world) == 1  # nothing has gone back yet
+
+
+def test_a_row_is_one_senders_until_its_time_is_over(world: Returning) -> None:
+    world.arrive(chest_dataset())
+    world.embed()
+    due(world)
+    first = take_due(world.catalog, "pacs")
+    assert first is not None and take_due(world.catalog, "pacs") is None
+    assert take_due(world.catalog, "other") is None
+    let_time_pass(world.catalog, timedelta(seconds=LEASE_S + 1))  # the first one died, or hangs
+    second = take_due(world.catalog, "pacs")
+    assert second is not None and second.attempt == 2
+    assert still_wanted(world.catalog, first) == "taken-over" and still_wanted(world.catalog, second) is None
+    assert not sent(world.catalog, first)
+    assert sent(world.catalog, second)
+    assert count_returns(world.catalog) == {"waiting": 0, "sent": 1, "given-up": 0}
+    let_time_pass(world.catalog, timedelta(days=1))
+    assert take_due(world.catalog, "pacs") is None
+
+
+def test_what_was_not_taken_waits_longer_each_time_and_is_given_up_after_a_week(world: Returning) -> None:
+    world.arrive(chest_dataset())
+    world.embed()
+    due(world)
+    waits = []
+    for _ in range(3):
+        taken = take_due(world.catalog, "pacs")
+        assert taken is not None
+        later(world.catalog, taken, "not-reached")
+        (row,) = rows(world.catalog)
+        waits.append(row.next_attempt_at - row.created_at)
+        let_time_pass(world.catalog, timedelta(minutes=2))
+    assert row.attempts == 3 and row.last_error == "not-reached"
+    let_time_pass(world.catalog, timedelta(days=8))
+    taken = take_due(world.catalog, "pacs")
+    assert taken is not None
+    later(world.catalog, taken, "not-reached")
+    (found,) = list_returns(world.catalog, state="given-up")
+    assert (found.study_instance_uid, found.attempts, found.error) == ("1.2.3.1", 4, "not-reached")
+    assert list_returns(world.catalog, state="sent") == []
+    assert retry_returns(world.catalog, study_instance_uid="1.2.3.99") == 0
+    assert retry_returns(world.catalog, route="pacs") == 1
+    assert take_due(world.catalog, "pacs") is not None
+
+
+def test_rows_go_with_a_study_that_is_deleted_or_whose_patient_is_forgotten(world: Returning) -> None:
+    world.arrive(chest_dataset(study="1.2.3.1", seed=1), chest_dataset(study="1.2.3.2", seed=2, PatientID="P2"))
+    world.embed()
+    assert due(world) == 2
+    first, second = take_due(world.catalog, "pacs"), take_due(world.catalog, "pacs")
+    assert first is not None and second is not None
+    delete_study(world.catalog, "1.2.3.1", world.store)
+    left = {row.study_id for row in rows(world.catalog)}
+    assert len(left) == 1 and len(arrivals(world.catalog)) == 1
+    world.index()
+    patient = NamedPatient("P2", None)
+    forget_patient(world.catalog, patient, store=world.store, generations=world.settings.generations_dir)
+    assert rows(world.catalog) == [] and arrivals(world.catalog) == []
+    for taken in (first, second):
+        assert still_wanted(world.catalog, taken) == "gone"
+        assert not sent(world.catalog, taken)
+
+
+def test_our_own_results_are_refused_and_leave_no_copy(world: Returning) -> None:
+    from service.returns.structured_report import structured_report, written
+    from tests.test_returns_documents import material
+
+    world.arrive(chest_dataset(study="1.2.3.1", **named()))
+    data = written(structured_report(material()))
+    world.store.keep(data, arrival=FROM_ORTHANC)
+    summary = ingest_received(world.catalog, world.store, workers=0)
+    assert summary.refused == {"own-result": 1} and summary.report_rows == set()
+    with world.catalog.session() as session:
+        (row,) = session.scalars(sa.select(Instance).where(Instance.reason == "own-result"))
+        assert not Path(row.path).exists()
+    world.store.keep(io.BytesIO(data), arrival=FROM_ORTHANC)  # whenever it comes
+    assert ingest_received(world.catalog, world.store, workers=0).refused == {"own-result": 1}

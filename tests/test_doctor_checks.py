@@ -371,6 +371,11 @@ def test_much_beside_the_index_is_a_warning(
         ({"receive": True}, "warn", "can send and delete"),
         ({"authentication": "required", "trusted_proxies": ("0.0.0.0/0",)}, "warn", "any address in the audit"),
         ({"database_url": "postgresql://alta@db.example/alta"}, "warn", "may be in plain text"),
+        (
+            {"return_routes": ({"name": "b", "arrivals": ("stow",), "kind": "sr", "to": "http://pacs.example/dicom"},)},
+            "warn",
+            "results of the route b travel in plain text",
+        ),
         ({"database_url": "postgresql://alta@db.example/alta?sslmode=verify-full"}, "ok", "this machine only"),
     ],
 )

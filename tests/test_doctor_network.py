@@ -72,6 +72,21 @@ def test_a_node_is_sent_an_echo(tmp_path: Path, listener: Callable[..., int], mo
     assert only(tmp_path, pacs=("nowhere",)).remedy == "Write TITLE@HOST:PORT."
 
 
+def test_where_results_go_back_to_is_asked_as_its_kind_answers(tmp_path: Path, listener: Callable[..., int]) -> None:
+    def route(kind: str, to: str) -> dict[str, object]:
+        return {"return_routes": ({"name": "back", "arrivals": ("stow",), "kind": kind, "to": to},)}
+
+    with running(TinyDicomWeb(instead=lambda path, number: Answer(200) if path == "metadata" else None)) as server:
+        assert only(tmp_path, **route("fhir", server.url)).state == "ok"
+        assert only(tmp_path, **route("sr", server.url)).state == "ok"
+        assert server.asked == ["metadata", "studies"]
+        server.instead = lambda path, number: Answer(403)
+        refused = only(tmp_path, **route("sr", server.url))
+        assert refused.check == "route back" and "ALTA_RETURN_CREDENTIALS" in refused.remedy
+    port = listener(["ALTA"])
+    assert only(tmp_path, **route("sr", f"dicom://ALTA-SCP@127.0.0.1:{port}")).saw == "answers C-ECHO"
+
+
 def test_receivers_of_webhooks_and_milvus_are_connected_to_and_sent_nothing(tmp_path: Path) -> None:
     with running(TinyDicomWeb()) as server:
         origin = server.url.removesuffix("/dicom-web")

@@ -81,6 +81,10 @@ def _plain_text(settings: Settings) -> Iterator[Finding]:
         if _is_plain(settings.dicomweb_origins[name]):
             saw = f"the credentials of the DICOMweb server {name} travel in plain text"
             yield warn("access", saw, "Use an https URL in ALTA_DICOMWEB_ORIGINS.")
+    for route in settings.return_routes:
+        if _is_plain(route.to):
+            saw = f"results of the route {route.name} travel in plain text, with what they say of a patient"
+            yield warn("access", saw, "Use an https URL in ALTA_RETURN_ROUTES.")
     if settings.database_url.startswith("postgres"):
         url = sa.make_url(settings.database_url)
         if (

@@ -1,19 +1,24 @@
-"""Whom the installation talks to, asked only where the command was told to: DICOMweb servers, nodes of the PACS, the
-OpenID provider, receivers of webhooks, Milvus. Nothing is stored there and nothing of a patient sent."""
+"""Whom the installation talks to, asked only where the command was told to: DICOMweb servers, nodes of the PACS, where
+results go back to, the OpenID provider, receivers of webhooks, Milvus. Nothing is stored there and nothing of a patient
+sent."""
 
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 import requests
+from pydantic import SecretStr
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when the module is imported
 
 from index.sources.dicomweb_http import Origin, open_session
 
+from ..return_settings import DicomNode, ReturnRoute
+from ..settings import Settings
 from .finding import Finding, fail, ok
 from .installation import Installation
 
@@ -26,12 +31,27 @@ PORTS: Final = {"http": 80, "https": 443}
 REACH: Final = "Is it running, and does a firewall let this machine reach it?"
 
 
+@dataclass(frozen=True)
+class Question:
+    """What any server of a kind answers. root: what the URL before ``path`` has to be."""
+
+    path: str
+    parameters: Mapping[str, str]
+    media_type: str
+    root: str
+
+
+SEARCH: Final = Question("studies", {"limit": "1"}, "application/dicom+json", "DICOMweb root")  # PS3.18 10.6
+CAPABILITIES: Final = Question("metadata", {}, "application/fhir+json", "FHIR base URL")  # FHIR R4 3.1.0.16
+
+
 def check_network(installation: Installation) -> Iterator[Finding]:
     settings = installation.settings
     asked = False
     for finding in (
-        *(_dicomweb(installation, name) for name in settings.dicomweb_origins),
-        *(_echo(node) for node in installation.pacs),
+        *(_dicomweb_origin(settings, name) for name in settings.dicomweb_origins),
+        *(_named_node(node) for node in installation.pacs),
+        *(_route(settings, route) for route in settings.return_routes if route.kind != "webhook"),
         *(_connects("webhook", origin) for origin in settings.webhook_origins),
         *((_provider(settings.oidc_issuer),) if settings.oidc_issuer else ()),
         *((_connects("milvus", settings.milvus_uri),) if settings.milvus_uri else ()),
@@ -42,18 +62,27 @@ def check_network(installation: Installation) -> Iterator[Finding]:
         yield ok("network", "no other system is configured; nodes of a PACS are named with --pacs TITLE@HOST:PORT")
 
 
-def _dicomweb(installation: Installation, name: str) -> Finding:
-    """QIDO-RS (PS3.18 10.6) for one study."""
-    check = f"dicomweb {name}"
-    settings = installation.settings
-    secret = settings.dicomweb_credentials.get(name)
-    origin = Origin(name, settings.dicomweb_origins[name], secret.get_secret_value() if secret else None)
+def _dicomweb_origin(settings: Settings, name: str) -> Finding:
+    origin = Origin(name, settings.dicomweb_origins[name], _revealed(settings.dicomweb_credentials.get(name)))
+    return _asked(f"dicomweb {name}", origin, SEARCH, "ALTA_DICOMWEB_CREDENTIALS")
+
+
+def _route(settings: Settings, route: ReturnRoute) -> Finding:
+    """Where results go back to: whether it would take them is not tried, only whether it is there."""
+    check = f"route {route.name}"
+    if route.node is not None:
+        return _echo(check, route.node, route.aet)
+    origin = Origin(route.name, route.to, _revealed(settings.return_credentials.get(route.name)))
+    return _asked(check, origin, SEARCH if route.kind == "sr" else CAPABILITIES, "ALTA_RETURN_CREDENTIALS")
+
+
+def _asked(check: str, origin: Origin, question: Question, credentials: str) -> Finding:
     try:
         with open_session(origin) as session:
             answer = session.get(
-                f"{origin.url.rstrip('/')}/studies",
-                params={"limit": "1"},
-                headers={"Accept": "application/dicom+json"},
+                f"{origin.url.rstrip('/')}/{question.path}",
+                params=question.parameters,
+                headers={"Accept": question.media_type},
                 timeout=SECONDS,
                 stream=True,
             )
@@ -62,31 +91,35 @@ def _dicomweb(installation: Installation, name: str) -> Finding:
     except Exception as error:  # whatever the network or the server does
         return fail(check, f"{origin.url} does not answer: {_cause(error)}", REACH)
     if status in (200, 204):
-        return ok(check, f"{origin.url} answers a search")
+        return ok(check, f"{origin.url} answers")
     if status in (401, 403):
-        remedy = f"Mend the credentials of {name} in ALTA_DICOMWEB_CREDENTIALS, or its rights there."
+        remedy = f"Mend the credentials of {origin.name} in {credentials}, or its rights there."
         return fail(check, f"{origin.url} answers {status}", remedy)
-    return fail(check, f"{origin.url} answers {status} to a search", f"Is that its DICOMweb root? {REACH}")
+    return fail(check, f"{origin.url} answers {status}", f"Is that its {question.root}? {REACH}")
 
 
-def _echo(node: str) -> Finding:
-    """C-ECHO (PS3.7 9.1.5)."""
+def _named_node(node: str) -> Finding:
     check = f"pacs {node}"
     named = NODE.fullmatch(node)
     if named is None:
         return fail(check, "That names no node", "Write TITLE@HOST:PORT.")
+    return _echo(check, DicomNode(host=named["host"], port=int(named["port"]), ae_title=named["title"]), AE_TITLE)
+
+
+def _echo(check: str, node: DicomNode, ours: str) -> Finding:
+    """C-ECHO (PS3.7 9.1.5), as ``ours``."""
     try:  # pynetdicom tells neither why there is no connection, nor closes what it tried with
-        socket.create_connection((named["host"], int(named["port"])), timeout=SECONDS).close()
-    except OSError as error:
+        socket.create_connection((node.host, node.port), timeout=SECONDS).close()
+    except (OSError, OverflowError) as error:  # of a port that is none
         return fail(check, f"It does not answer: {_cause(error)}", REACH)
-    entity = AE(ae_title=AE_TITLE)
+    entity = AE(ae_title=ours)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = SECONDS
     entity.add_requested_context(Verification)
-    association = entity.associate(named["host"], int(named["port"]), ae_title=named["title"])
+    association = entity.associate(node.host, node.port, ae_title=node.ae_title)
     connection = association.dul.socket.socket if association.dul.socket else None
     try:
         if association.is_rejected:
-            remedy = f"Enter the AE title {AE_TITLE} of this machine there, and look at the title that it has itself."
+            remedy = f"Enter the AE title {ours} of this machine there, and look at the title that it has itself."
             return fail(check, "It refuses the association", remedy)
         if not association.is_established:
             return fail(check, "It does not answer", REACH)
@@ -128,6 +161,10 @@ def _connects(what: str, url: str) -> Finding:
     except OSError as error:
         return fail(check, f"It cannot be reached: {_cause(error)}", REACH)
     return ok(check, "can be reached")
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _cause(error: BaseException) -> str:

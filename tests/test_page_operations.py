@@ -116,6 +116,7 @@ def test_a_service_that_does_not_answer_leaves_its_last_figures_greyed(opened: P
         opened.get_by_role("button", name="Refresh now").click()
         expect(opened.locator("body")).to_have_class(re.compile("stale"))
         expect(opened.get_by_role("alert").filter(has_text="The figures below are those of")).to_be_visible()
+        expect(opened.get_by_text("Last read")).to_contain_text("Tried again every 10 s.")
         expect(section(opened, "Archive")).to_contain_text("studies4")
         opened.unroute(FIGURES)
         opened.get_by_role("button", name="Refresh now").click()

@@ -64,8 +64,10 @@ async function refreshTwice() {
 function schedule() {
   clearTimeout(timer);
   if (paused || document.hidden) return;
-  timer = setTimeout(refresh, failures ? Math.min(EVERY_MS * 2 ** failures, LONGEST_MS) : EVERY_MS);
+  timer = setTimeout(refresh, waits());
 }
+
+const waits = () => (failures ? Math.min(EVERY_MS * 2 ** failures, LONGEST_MS) : EVERY_MS);
 
 function show(reply) {
   const focused = document.activeElement?.id;
@@ -122,7 +124,8 @@ function tell(error) {
   if (scope) lines.push(button("Use another key", useAnotherKey));
   else if (last) lines.push(element("p", "The figures below are those of ", { class: "quiet" }, moment(last.at), ", before it stopped answering."));
   byId("problem").replaceChildren(...lines);
-  if (!last) byId("as-of").textContent = "Not read yet.";
+  const again = paused ? "Paused." : `Tried again every ${waits() / 1000} s.`;
+  byId("as-of").replaceChildren(...(last ? ["Last read ", moment(last.at), ". "] : ["Not read yet. "]), again);
 }
 
 function useAnotherKey() {

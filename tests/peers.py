@@ -207,6 +207,7 @@ def _configuration(folder: Path, http_port: int, dicom_port: int) -> Mapping[str
         "SaveJobs": False,
         "DicomScuTimeout": 10,
         "DicomScpTimeout": 10,
+        "ExecuteLuaEnabled": True,
     }
 
 

@@ -30,7 +30,7 @@ from .search.pages import Page, Place, Search, SearchHit
 from .search.snapshot import Hit, Snapshot
 from .slots import arrange_slots
 from .sources import FolderSource, ManifestSource, StudySource, ZipSource, source_of
-from .studies import StoredStudy, find_study, patient_keys, prior_slots, stored_study, study_slots
+from .studies import StoredStudy, find_accession, find_study, patient_keys, prior_slots, stored_study, study_slots
 
 __all__ = [
     "IMAGE_WEIGHTS",
@@ -76,6 +76,7 @@ __all__ = [
     "describe_dicom",
     "embed_pending",
     "end_reindex",
+    "find_accession",
     "find_study",
     "label_pending",
     "list_generations",

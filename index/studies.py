@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
-from model.errors import UnknownStudy
+from model.errors import ArchiveError, UnknownStudy
 
 from .catalog import Catalog
 from .dicom import InstanceFacts
@@ -21,6 +23,7 @@ __all__ = [
     "History",
     "SlotFiles",
     "StoredStudy",
+    "find_accession",
     "find_study",
     "histories",
     "patient_keys",
@@ -32,6 +35,8 @@ __all__ = [
 
 
 SlotFiles = dict[str, Path]
+
+MANY: Final = 100  # studies of one accession number that are counted
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,35 @@ def find_study(catalog: Catalog, study_instance_uid: str) -> StudyRecord:
     with catalog.session() as session:
         study = _require(session, study_instance_uid)
         return read_records(session.connection(), [study.id])[study.id]
+
+
+def find_accession(
+    catalog: Catalog, accession_number: str, institution: str | None = None, study_date: date | None = None
+) -> str:
+    """The StudyInstanceUID of the one study with an accession number, which is unique within one site at best;
+    narrowed by what tells sites and years apart.
+
+    Raises UnknownStudy; ArchiveError ambiguous-accession, which says how many there are and what would tell them apart.
+    """
+    query = sa.select(Study.study_instance_uid, Study.institution, Study.study_date)
+    query = query.where(Study.accession_number == accession_number)
+    if institution is not None:
+        query = query.where(Study.institution == institution)
+    if study_date is not None:
+        query = query.where(Study.study_date == study_date)
+    with catalog.session() as session:
+        found = session.execute(query.limit(MANY)).all()
+    if not found:
+        raise UnknownStudy("The archive has no study with that accession number, institution and date.")
+    if len(found) > 1:
+        count = f"{MANY} or more" if len(found) == MANY else str(len(found))
+        places, days = (len({row[column] for row in found}) for column in (1, 2))
+        message = (
+            f"{count} studies have that accession number, of {places} institutions and {days} dates. Narrow it with"
+            " accession_institution or accession_date, or ask by StudyInstanceUID."
+        )
+        raise ArchiveError(message, "ambiguous-accession")
+    return str(found[0].study_instance_uid)
 
 
 def patient_keys(catalog: Catalog, study_instance_uids: Iterable[str]) -> set[str]:

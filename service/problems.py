@@ -143,7 +143,15 @@ PROBLEMS: Mapping[str, ProblemType] = {
     "bad-request": ProblemType(400, "The request cannot be read", "The body is no well-formed JSON or form."),
     "bad-input": ProblemType(422, "The input cannot be used", "`detail` says what was expected and found."),
     # The archive
-    "unknown-study": ProblemType(404, "Unknown study", "The archive has no study with that StudyInstanceUID."),
+    "unknown-study": ProblemType(
+        404, "Unknown study", "The archive has no study with that StudyInstanceUID, or accession number."
+    ),
+    "ambiguous-accession": ProblemType(
+        409,
+        "Several studies have the accession number",
+        "Accession numbers are unique within one site at best. Narrow it with `accession_institution` or"
+        " `accession_date`, or ask by StudyInstanceUID.",
+    ),
     "no-such-image": ProblemType(404, "The study has no such image", "No readable image of that view in the archive."),
     "empty-index": ProblemType(
         503,

@@ -1,6 +1,7 @@
 """HTTP routes: parse, one call, shape the reply."""
 
 from . import (
+    accession,
     dicomweb,
     documents,
     health,
@@ -23,6 +24,7 @@ ROUTERS = (
     zero_shot.router,
     similarity_map.router,
     studies.router,
+    accession.router,
     rendering.router,
     dicomweb.router,
     intake.router,

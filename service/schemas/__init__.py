@@ -1,7 +1,7 @@
 """What goes over the wire. Words are DICOM's; every number says what it is."""
 
 from .evidence import Evidence, FindingCount, FindingLabel, FindingsSummary
-from .filters import MAX_EXCLUDED, FlatFilters, Modality, SearchFilters, Sex, View, Years
+from .filters import MAX_EXCLUDED, FlatFilters, Modality, OfAccession, SearchFilters, Sex, View, Years
 from .intake import DeletionReply, ReportRequest, StoredFile, StudiesReply
 from .jobs import JobReply, JobsReply, JobState, WebhookReply
 from .messages import EXAMPLE_REQUEST_ID, EXAMPLE_UID, Message, Name, Notice, Problem, Uid
@@ -91,6 +91,7 @@ __all__ = [
     "ModelCard",
     "Name",
     "Notice",
+    "OfAccession",
     "OperationsReply",
     "PageQuery",
     "PairScore",

@@ -12,7 +12,7 @@ from model.findings import FINDINGS
 from ..errors import RequestError
 from .messages import Message, Uid
 
-__all__ = ["MAX_EXCLUDED", "FlatFilters", "Modality", "SearchFilters", "Sex", "View", "Years"]
+__all__ = ["MAX_EXCLUDED", "FlatFilters", "Modality", "OfAccession", "SearchFilters", "Sex", "View", "Years"]
 
 Modality = Literal["CR", "DX"]
 View = Literal["frontal", "lateral", "PA", "AP"]
@@ -112,3 +112,19 @@ class FlatFilters(SearchFilters):
     """The same as fields of a form or an address, among others."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+class OfAccession(Message):
+    """Which study is meant by an accession number, as fields of an address."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    accession_number: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        description="DICOM AccessionNumber.", examples=["A17"]
+    )
+    accession_institution: Institution | None = Field(
+        default=None, description="InstitutionName of that study, where several have the number.", examples=["North"]
+    )
+    accession_date: date | None = Field(
+        default=None, description="Date of that study, where several have the number.", examples=["2024-03-01"]
+    )

@@ -62,6 +62,7 @@ class _Operations:
     search = _sent(operations.search)
     next_page = _sent(operations.next_page)
     similar = _sent(operations.similar)
+    similar_by_accession = _sent(operations.similar_by_accession)
     zero_shot = _sent(operations.zero_shot)
     similarity_map = _sent(operations.similarity_map)
     similarity_overlay = _sent(operations.similarity_overlay)

@@ -51,6 +51,7 @@ __all__ = [
     "send_fhir",
     "send_report",
     "similar",
+    "similar_by_accession",
     "similarity_map",
     "similarity_overlay",
     "start_job",
@@ -113,6 +114,20 @@ def similar(
     """Studies that resemble one of the archive."""
     path = f"/v1/studies/{quote(study_instance_uid, safe='')}/similar"
     return Call("GET", path, json_of, query=_fields(options) | _fields(filters))
+
+
+def similar_by_accession(
+    accession_number: str,
+    *,
+    institution: str | None = None,
+    date: str | None = None,
+    options: SearchOptions | None = None,
+    filters: SearchFilters | None = None,
+) -> Call[SearchReply]:
+    """The same for the study with an accession number; institution, date: of that study, where several have it."""
+    of = {"accession_number": accession_number, "accession_institution": institution, "accession_date": date}
+    query = {name: value for name, value in of.items() if value is not None}
+    return Call("GET", "/v1/similar", json_of, query=query | _fields(options) | _fields(filters))
 
 
 def zero_shot(

@@ -68,6 +68,7 @@ def test_searches_by_files_by_archived_study_and_by_text(alta: Client, tmp_path:
     assert alta.search(study_instance_uid=A1)["hits"]
     assert alta.search(text="effusion", filters={"sex": ["F"], "age_min": 1})["hits"]
     assert alta.similar(A1, options={"top_k": 1})["hits"]
+    assert alta.similar_by_accession("A1", options={"top_k": 1})["hits"]
 
 
 def test_hits_go_on_over_pages(alta: Client) -> None:

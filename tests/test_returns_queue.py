@@ -226,3 +226,21 @@ def test_our_own_results_are_refused_and_leave_no_copy(world: Returning) -> None
         assert not Path(row.path).exists()
     world.store.keep(io.BytesIO(data), arrival=FROM_ORTHANC)  # whenever it comes
     assert ingest_received(world.catalog, world.store, workers=0).refused == {"own-result": 1}
+
+
+def test_our_own_results_are_no_failure_over_http(tmp_path: Path) -> None:
+    """A router that sends everything back hears success for the structured report, and why not for the FHIR report."""
+    from index import migrate
+    from service.returns.diagnostic_report import diagnostic_report
+    from service.returns.structured_report import structured_report, written
+    from tests.service_samples import serve, settings_for
+    from tests.test_returns_documents import material
+
+    settings = settings_for(tmp_path, receive=True, min_free_mb=0)
+    migrate(settings.catalog_url)
+    body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + written(structured_report(material())) + b"\r\n--b--\r\n"
+    with serve(settings) as client:
+        content = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'}
+        assert client.post("/dicomweb/studies", content=body, headers=content).status_code == 200
+        answer = client.post("/v1/reports/fhir", json=diagnostic_report(material()))
+        assert answer.status_code == 409 and "own-result" in answer.text

@@ -6,6 +6,7 @@ Killed anywhere, the row is taken again; the document has the same identity then
 """
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from threading import Event, Thread
@@ -39,6 +40,7 @@ __all__ = ["Sender", "wanted"]
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 2.0
+PATIENCE: Final = 20  # looking takes at most a twentieth of the time, however much came within the week
 AWAY_S: Final = 10.0  # between two looks at a database that does not answer
 LONGEST_PAUSE_S: Final = 60.0  # of a route whose destination is away
 DATABASE: Final = "database-unavailable"
@@ -83,9 +85,11 @@ class Sender:
                 if not begun:
                     begin_routes(self._catalog, [route.name])
                     begun = True
+                started = time.monotonic()
                 there = self.send_due(route)
+                looked = max(POLL_S, PATIENCE * (time.monotonic() - started))
                 failures = failures + 1 if there is False else 0
-                wait = POLL_S if there is None else 0.0 if there else min(LONGEST_PAUSE_S, 2.0**failures)
+                wait = looked if there is None else 0.0 if there else min(LONGEST_PAUSE_S, 2.0**failures)
             except AltaError as error:  # the database is away, or the encoders' folder
                 logger.warning("results of route %s wait (%s)", route.name, error.slug)
                 wait = AWAY_S

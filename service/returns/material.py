@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -96,8 +97,9 @@ class Desk:
         self._inference: Inference | None = None
         self._opening = threading.Lock()
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
+        """Of the encoders. Read once: it is a hash of all their weights."""
         return self._fingerprint()
 
     def material(self, study_instance_uid: str, route: str, similar: int, made_at: datetime) -> Material:

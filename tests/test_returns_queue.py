@@ -4,14 +4,18 @@ import io
 from datetime import timedelta
 from pathlib import Path
 
+import pydicom
 import pytest
 import sqlalchemy as sa
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE
 
-from index import Catalog, ReceivedStore, ingest_received
+from index import Catalog, ReceivedStore, ingest_received, migrate, open_catalog
 from index.intake.arrival import DICOM, STOW, Arrival
 from index.keeping.delete_study import delete_study
 from index.keeping.forget import forget_patient
 from index.keeping.forgotten import NamedPatient
+from index.listeners.storage_scp import StorageScp
 from index.returns.listing import count_returns, list_returns, retry_returns
 from index.returns.queue import (
     LEASE_S,
@@ -26,11 +30,15 @@ from index.returns.queue import (
     take_due,
 )
 from index.tables import Instance, Setting, StudyArrival, StudyReturn
+from service.returns.diagnostic_report import diagnostic_report
+from service.returns.structured_report import structured_report, written
 from service.settings import Settings
 from tests.conftest import chest_dataset
 from tests.fakes import FakeEncoder
 from tests.peers import file_bytes
 from tests.returning import FROM_ORTHANC, Returning, named, rows
+from tests.service_samples import Film, serve, settings_for
+from tests.test_returns_documents import material
 
 ROUTE = Wanted("pacs", ((DICOM, "ORTHANC"),))
 MODEL = FakeEncoder().fingerprint
@@ -81,6 +89,36 @@ def test_a_copy_of_what_came_otherwise_is_an_arrival_and_sent_again_no_new_one(w
     world.arrive(image)
     with world.catalog.session() as session:
         assert session.scalars(sa.select(StudyArrival.arrived_at)).one() == first
+
+
+def test_every_door_says_which_it_is(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, receive=True, min_free_mb=0)
+    migrate(settings.catalog_url)
+    one, other, third = (Film(f"1.2.3.{number}", number).dicom() for number in (1, 2, 3))
+    stow = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + one + b"\r\n--b--\r\n"
+    with serve(settings) as client:
+        content = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'}
+        assert client.post("/dicomweb/studies", content=stow, headers=content).status_code == 200
+        assert client.post("/v1/studies", files={"files": other}).status_code == 200
+    catalog, store = open_catalog(settings.catalog_url), ReceivedStore(settings.received_dir, 0)
+    for fetching in (True, False):  # what a C-MOVE of ours brings did not arrive by itself
+        scp = StorageScp(store, allowed=["MODALITY"], fetching=fetching)
+        port = scp.start(port=0)
+        send_as("MODALITY", port, third)
+        scp.stop()
+        ingest_received(catalog, store, workers=0)
+        assert arrivals(catalog) == [("stow", ""), ("form", ""), *([] if fetching else [("dicom", "MODALITY")])]
+    catalog.close()
+
+
+def send_as(title: str, port: int, data: bytes) -> None:
+    """C-STORE of one DX image."""
+    image = pydicom.dcmread(io.BytesIO(data))
+    entity = AE(title)
+    entity.add_requested_context(image.SOPClassUID, ExplicitVRLittleEndian)
+    association = entity.associate("127.0.0.1", port, ae_title="ALTA")
+    assert association.send_c_store(image).Status == 0x0000
+    association.release()
 
 
 def test_an_object_that_waits_when_its_process_dies_keeps_its_door(world: Returning) -> None:
@@ -213,9 +251,6 @@ def test_rows_go_with_a_study_that_is_deleted_or_whose_patient_is_forgotten(worl
 
 
 def test_our_own_results_are_refused_and_leave_no_copy(world: Returning) -> None:
-    from service.returns.structured_report import structured_report, written
-    from tests.test_returns_documents import material
-
     world.arrive(chest_dataset(study="1.2.3.1", **named()))
     data = written(structured_report(material()))
     world.store.keep(data, arrival=FROM_ORTHANC)
@@ -230,12 +265,6 @@ def test_our_own_results_are_refused_and_leave_no_copy(world: Returning) -> None
 
 def test_our_own_results_are_no_failure_over_http(tmp_path: Path) -> None:
     """A router that sends everything back hears success for the structured report, and why not for the FHIR report."""
-    from index import migrate
-    from service.returns.diagnostic_report import diagnostic_report
-    from service.returns.structured_report import structured_report, written
-    from tests.service_samples import serve, settings_for
-    from tests.test_returns_documents import material
-
     settings = settings_for(tmp_path, receive=True, min_free_mb=0)
     migrate(settings.catalog_url)
     body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + written(structured_report(material())) + b"\r\n--b--\r\n"

@@ -73,7 +73,7 @@ def complaints(file: Path) -> list[str]:
 
 
 def test_the_report_is_in_the_study_and_of_the_patient_of_its_images() -> None:
-    image = chest_dataset(**named(AccessionNumber="A1"))
+    image = chest_dataset(**named(AccessionNumber="A1", TimezoneOffsetFromUTC="+0900"))
     document = read_again(structured_report(material(image)))
     for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID"):
         assert document[keyword].value == image[keyword].value
@@ -81,7 +81,8 @@ def test_the_report_is_in_the_study_and_of_the_patient_of_its_images() -> None:
     assert document.SeriesInstanceUID != image.SeriesInstanceUID and document.Modality == "SR"
     assert (document.VerificationFlag, document.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
     assert document.CompletionFlag == "COMPLETE"
-    assert (document.ContentDate, document.ContentTime) == ("20260301", "101112")
+    times = (document.ContentDate, document.ContentTime, document.TimezoneOffsetFromUTC)
+    assert times == ("20260301", "191112", "+0900")  # as the study's times, which are the image's
     assert document.SOPClassUID == pydicom.uid.EnhancedSRStorage
 
 
@@ -153,6 +154,8 @@ def test_headers_that_lack_or_break_what_the_standard_wants_are_reported_on_all_
     bare = chest_dataset(PatientSex="X", AccessionNumber=None, StudyDate=None)
     document = structured_report(material(bare))
     assert (document.PatientSex, document.AccessionNumber, document.StudyDate) == ("", "", "")
+    odd = structured_report(material(chest_dataset(TimezoneOffsetFromUTC="JST")))
+    assert "TimezoneOffsetFromUTC" not in odd
 
 
 def test_what_is_made_again_has_the_same_identity_and_other_states_have_others() -> None:

@@ -13,8 +13,10 @@ evidence sequence names them.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 import highdicom as hd
@@ -56,6 +58,7 @@ def structured_report(material: Material) -> Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that came with the image
         evidence = [_evidence(header) for header in (*material.headers, *material.prior_headers)]
+        moment, offset = _moment(material.made_at, evidence[0])
         document = sr.EnhancedSR(
             evidence=evidence,
             content=_content(material, evidence),
@@ -71,8 +74,8 @@ def structured_report(material: Material) -> Dataset:
             is_complete=True,
             is_final=False,
             is_verified=False,
-            content_date=material.made_at.strftime("%Y%m%d"),
-            content_time=material.made_at.strftime("%H%M%S"),
+            content_date=moment.strftime("%Y%m%d"),
+            content_time=moment.strftime("%H%M%S"),
             specific_character_set=_characters(evidence[0]),
             transfer_syntax_uid=ExplicitVRLittleEndian,
             coding_schemes=[
@@ -83,8 +86,9 @@ def structured_report(material: Material) -> Dataset:
         )
         document.InstanceCreationDate, document.InstanceCreationTime = document.ContentDate, document.ContentTime
         for equipment in document.get("ContributingEquipmentSequence", ()):  # highdicom names itself, and the moment
-            equipment.ContributionDateTime = material.made_at.strftime("%Y%m%d%H%M%S")
-        document.TimezoneOffsetFromUTC = "+0000"  # of these times
+            equipment.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S")
+        if offset is not None:
+            document.TimezoneOffsetFromUTC = offset
         document.file_meta.ImplementationClassUID = IMPLEMENTATION
         document.file_meta.ImplementationVersionName = "ALTA"
         return document
@@ -184,6 +188,18 @@ def _evidence(header: Dataset) -> Dataset:
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = ""
     return header
+
+
+def _moment(made_at: datetime, header: Dataset) -> tuple[datetime, str | None]:
+    """When it was made, in the zone in which the image tells times; where it names none, in this machine's, unnamed.
+
+    PS3.3 C.12.1.1.8: the offset is of all times in an object, and the study's are the image's.
+    """
+    given = re.fullmatch(r"([+-])(\d\d)(\d\d)", str(header.get("TimezoneOffsetFromUTC") or "").strip())
+    if given is None or int(given[2]) > 14:
+        return made_at.astimezone(), None
+    away = timedelta(hours=int(given[2]), minutes=int(given[3])) * (-1 if given[1] == "-" else 1)
+    return made_at.astimezone(timezone(away)), given[0]
 
 
 def _characters(header: Dataset) -> Any:

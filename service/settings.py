@@ -191,6 +191,7 @@ class Settings(ReturnSettings):
             parts.scheme not in ("http", "https")
             or not parts.hostname
             or re.search(r"[{}\s]", plain)
+            or re.search(r"[{@]", urlsplit(template).netloc)
             or not named
             or named - {"study_instance_uid", "accession_number"}
         ):

@@ -4,12 +4,13 @@ Without Chromium the tests skip. A page that loads anything from elsewhere, logs
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 __all__ = ["browser", "page", "serious_violations"]
 
@@ -25,6 +26,7 @@ def browser() -> Iterator[Browser]:
         pytest.skip("Chromium is absent (Debian package chromium; ALTA_TEST_CHROMIUM names another one)")
     with sync_playwright() as playwright:
         # Its sandbox needs rights that a container's root may not have; the pages are ours.
+        expect.set_options(timeout=PATIENCE_MS)
         started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
         started.close()
@@ -32,7 +34,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """An empty tab with nothing remembered. ``page.faults`` is what went wrong in it; tests may clear it."""
+    """An empty tab with nothing remembered. ``page.faults`` is what went wrong in it."""
     context = browser.new_context(viewport=WORKSTATION, accept_downloads=True)
     context.set_default_timeout(PATIENCE_MS)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -46,10 +48,15 @@ def page(browser: Browser) -> Iterator[Page]:
 
     made.on("request", heard)
     made.on("pageerror", lambda error: faults.append(f"threw: {error}"))
-    made.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    made.on("console", lambda message: faults.append(message.text) if _is_fault(message) else None)
     yield made
     context.close()
     assert not faults, faults
+
+
+def _is_fault(message: ConsoleMessage) -> bool:
+    """Chromium logs every answer that is no success; what the page makes of a 4xx is what tests are about."""
+    return message.type == "error" and not re.search(r"responded with a status of 4\d\d", message.text)
 
 
 @pytest.fixture

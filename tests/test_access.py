@@ -147,7 +147,8 @@ def test_where_authentication_is_required_nobody_is_let_in_without(archive_folde
     with serve(settings_for(archive_folder, **changes)) as client:
         assert problem(client.post(TEXT, json=QUERY)) == (401, "authentication-required")
         assert problem(client.get("/nothing/here")) == (401, "authentication-required")
-        for path in ("/", "/docs", "/openapi.json", "/livez", "/readyz", "/problems/bad-credentials", "/assets/modules/page.js"):
+        probes = ("/livez", "/readyz")
+        for path in ("/", "/docs", "/openapi.json", *probes, "/problems/bad-credentials", "/assets/modules/page.js"):
             assert client.get(path).status_code == 200, path
 
 

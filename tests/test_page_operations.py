@@ -105,9 +105,6 @@ def test_a_key_is_asked_for_and_one_without_the_scope_can_be_replaced(
                 expect(page.get_by_role("alert").filter(has_text="it needs the scope admin")).to_be_visible()
                 page.get_by_role("button", name="Use another key").click()
         expect(section(page, "Archive")).to_contain_text("studies4")
-    faults = page.faults  # type: ignore[attr-defined]
-    assert faults and all("401" in fault or "403" in fault for fault in faults)
-    faults.clear()
 
 
 def test_a_service_that_does_not_answer_leaves_its_last_figures_greyed(opened: Page) -> None:
@@ -122,7 +119,7 @@ def test_a_service_that_does_not_answer_leaves_its_last_figures_greyed(opened: P
         opened.get_by_role("button", name="Refresh now").click()
         expect(opened.locator("body")).not_to_have_class(re.compile("stale"))
         expect(opened.get_by_text("The service answers again.")).to_be_visible()
-    opened.faults.clear()  # type: ignore[attr-defined]
+    opened.faults.clear()  # type: ignore[attr-defined]  # what was aborted, and the 502
 
 
 def test_what_needs_attention_stands_at_the_top_with_what_to_do(opened: Page) -> None:
@@ -206,7 +203,6 @@ def test_studies_are_taken_in_from_the_roots_and_a_refusal_is_told(opened: Page,
     path.fill(str(settings.ingest_roots[0]))
     dialog.get_by_role("button", name="Ask for it").click()
     expect(dialog).to_be_hidden()
-    opened.faults.clear()  # type: ignore[attr-defined]  # the console's line on the refusal
 
 
 def test_how_jobs_ended_is_told(settings: Settings, catalog: Catalog, page: Page) -> None:

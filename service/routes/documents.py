@@ -21,7 +21,7 @@ ASSETS = {
     "swagger-ui-bundle.js": SWAGGER / "swagger-ui-bundle.js",
     "swagger-ui.css": SWAGGER / "swagger-ui.css",
     **{file.name: file for file in WEB.iterdir() if PurePath(file.name).suffix in MEDIA_TYPES},
-    **{f"modules/{file.name}": file for file in (WEB / "modules").iterdir()},
+    **{f"modules/{file.name}": file for file in (WEB / "modules").iterdir() if file.name.endswith(".js")},
 }
 
 router = APIRouter(include_in_schema=False)

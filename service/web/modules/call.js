@@ -23,17 +23,25 @@ function headersWithKey(headers = {}) {
   return { ...headers, ...(key && { Authorization: `Bearer ${key}` }) };
 }
 
-/** Shows the form for a key; resolves once one was given. */
-function askForKey(problem) {
+/** Shows the form for a key; resolves once one was given, at once where another one is there by now than was `refused`. */
+function askForKey(refused, problem, signal) {
+  if (sessionStorage.getItem("key") !== refused) return Promise.resolve();
   const form = byId("with-key");
-  byId("key-problem").textContent = problem ? problem.describe() : "";
+  byId("key-problem").textContent = refused ? problem.describe() : "";
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close(); // it would lie over the form
   form.hidden = false;
   byId("key").focus();
-  return new Promise((resolve) => askedFor.push(resolve));
+  return new Promise((resolve, reject) => {
+    askedFor.push(resolve);
+    signal?.addEventListener("abort", () => reject(stopped()));
+  });
 }
 
-/** `fetch` with the key; an unauthorised answer asks for one and tries again. */
+const stopped = () => new DOMException("Stopped by the reader.", "AbortError");
+
+/** `fetch` with the key; an unauthorised answer asks for one and tries again. Throws Problem, AbortError. */
 export async function call(path, options = {}) {
+  const key = sessionStorage.getItem("key");
   let response;
   try {
     response = await fetch(path, { ...options, headers: headersWithKey(options.headers) });
@@ -42,7 +50,7 @@ export async function call(path, options = {}) {
     throw new Problem();
   }
   if (response.status !== 401) return response;
-  await askForKey(sessionStorage.getItem("key") ? await problemOf(response) : null);
+  await askForKey(key, await problemOf(response), options.signal);
   return call(path, options);
 }
 
@@ -63,6 +71,11 @@ export async function blob(path, options = {}) {
 /** POST a form and hear how much of it has gone (0 to 1), which `fetch` cannot tell. Throws Problem, AbortError. */
 export function send(path, form, progress, signal) {
   return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      reject(stopped());
+      return;
+    }
+    const key = sessionStorage.getItem("key");
     const request = new XMLHttpRequest();
     request.open("POST", path);
     for (const [name, value] of Object.entries(headersWithKey())) request.setRequestHeader(name, value);
@@ -71,16 +84,17 @@ export function send(path, form, progress, signal) {
     });
     request.upload.addEventListener("load", () => progress(1));
     request.addEventListener("error", () => reject(new Problem()));
-    request.addEventListener("abort", () => reject(new DOMException("Stopped by the reader.", "AbortError")));
+    request.addEventListener("abort", () => reject(stopped()));
     request.addEventListener("load", () => {
       const reply = parsed(request.responseText);
+      const problem = new Problem(reply ? { ...reply, status: request.status } : unreadable(request.status));
       if (request.status === 401) {
-        const problem = sessionStorage.getItem("key") ? new Problem({ ...reply, status: 401 }) : null;
-        askForKey(problem).then(() => send(path, form, progress, signal)).then(resolve, reject);
+        const again = () => send(path, form, progress, signal);
+        askForKey(key, problem, signal).then(again).then(resolve, reject);
       } else if (request.status >= 200 && request.status < 300 && reply) resolve(reply);
-      else reject(new Problem(reply ?? unreadable(request.status)));
+      else reject(problem);
     });
-    signal?.addEventListener("abort", () => request.abort());
+    signal.addEventListener("abort", () => request.abort());
     request.send(form);
   });
 }
@@ -114,7 +128,12 @@ export function placeKeyForm(before) {
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem("key", field.value.trim());
+    const key = field.value.trim();
+    if (!/^[\x21-\x7e]+$/.test(key)) {
+      byId("key-problem").textContent = "A key has letters, digits and signs only. Was something else copied along?";
+      return;
+    }
+    sessionStorage.setItem("key", key);
     form.reset();
     form.hidden = true;
     for (const resolve of askedFor.splice(0)) resolve();

@@ -38,8 +38,16 @@ const FILM_KEYS = [
   ["drag", "window and level; moves the film when zoomed (with Shift: window and level)"],
 ];
 
+const OFF = "shortcuts-off";
+
+/** Whether single keys act anywhere on the page; who dictates turns them off (WCAG 2.1.4). */
+export const shortcutsAreOn = () => localStorage.getItem(OFF) === null;
+
 export function openHelp() {
-  open("help", "Keys", [keys(KEYS), element("h3", "On a film"), keys(FILM_KEYS)]);
+  const tick = element("input", undefined, { type: "checkbox", checked: shortcutsAreOn() });
+  tick.addEventListener("change", () => (tick.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "1")));
+  const choice = element("label", undefined, { class: "tick" }, tick, "The first three act anywhere on the page");
+  open("help", "Keys", [keys(KEYS), choice, element("h3", "On a film"), keys(FILM_KEYS)]);
 }
 
 function keys(rows) {

@@ -1,15 +1,20 @@
-// What was dropped or chosen (files, folders, zip archives) as a flat list of files.
+// What was dropped or chosen (files, folders, zip archives) as a flat list of things to open.
 
 import { isZip, readZip, ZipError } from "./zip.js";
 
-const MOST = 5000; // files that are looked at: a CD has a few hundred
+const MOST = 5000; // files that are looked at: a disc has a few hundred
+const HEAD = 512 * 1024; // bytes of a file that tell what it is
 
-/** Files of a drop, folders opened. */
+/**
+ * Files of a drop, folders opened. Has to begin within the event: its items are gone afterwards.
+ * What cannot be read is left out, as are files beyond some thousands.
+ */
 export async function droppedFiles(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return [...transfer.files];
+  const plain = [...transfer.files];
+  if (!entries.length) return plain;
   const found = [];
-  for (const entry of entries) await walk(entry, found);
+  for (const entry of entries) await walk(entry, found).catch(() => {}); // a disc that was taken out
   return found;
 }
 
@@ -28,37 +33,27 @@ async function walk(entry, found) {
 }
 
 /**
- * Zip archives replaced by what is in them.
+ * Zip archives replaced by what is in them. Nothing is unpacked yet: `head()` gives the first bytes of a file as a Blob,
+ * `open()` all of them; both throw ZipError or what reading a file throws.
  *
  * @param {File[]} files
- * @returns {Promise<{files: {name: string, file: Blob}[], problems: {name: string, detail: string}[]}>}
+ * @returns {Promise<{files: {name: string, size: number, head: () => Promise<Blob>, open: () => Promise<Blob>}[],
+ *   problems: {name: string, detail: string}[]}>}
  */
-export async function unpacked(files) {
+export async function opened(files) {
   const found = [];
   const problems = [];
   for (const file of files) {
     try {
-      if (!(await isZip(file))) {
-        found.push({ name: file.name, file });
-        continue;
-      }
-      const members = (await readZip(file)).filter(({ name }) => !isHidden(name));
-      if (found.length + members.length > MOST) throw new ZipError(`The zip file has more than ${MOST} files.`);
-      for (const member of members) {
-        try {
-          found.push({ name: baseName(member.name), file: await member.open() });
-        } catch (error) {
-          if (!(error instanceof ZipError)) throw error;
-          problems.push({ name: baseName(member.name), detail: error.message });
-        }
-      }
+      if (await isZip(file)) found.push(...(await readZip(file, HEAD)));
+      else found.push({ name: file.name, size: file.size, head: async () => file.slice(0, HEAD), open: async () => file });
     } catch (error) {
-      if (!(error instanceof ZipError) && !(error instanceof DOMException)) throw error;
       problems.push({ name: file.name, detail: error instanceof ZipError ? error.message : "The file cannot be read." });
     }
   }
-  return { files: found.filter(({ name }) => !isHidden(name)), problems };
+  if (found.length > MOST) problems.push({ name: "The rest", detail: `More than ${MOST} files.` });
+  return { files: found.slice(0, MOST).filter(({ name }) => !isHidden(name)).map((each) => ({ ...each, name: baseName(each.name) })), problems };
 }
 
-const baseName = (path) => path.split("/").pop();
-const isHidden = (path) => path.split("/").some((part) => part.startsWith(".") || part === "__MACOSX") || path.endsWith("Thumbs.db");
+const baseName = (path) => path.split(/[\\/]/).pop();
+const isHidden = (path) => path.split(/[\\/]/).some((part) => part.startsWith(".") || part === "__MACOSX" || part === "Thumbs.db");

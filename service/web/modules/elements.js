@@ -25,13 +25,14 @@ export function announce(text) {
   byId("news").textContent = text;
 }
 
+let toasting = null; // its node: a dialog that is emptied takes it along
 let shown;
 
-/** A short word that goes away by itself, about something that the reader just did. */
+/** A short word that goes away by itself, about something that the reader just did; over a dialog where one is open. */
 export function toast(text) {
-  const place = byId("toast");
+  const place = (toasting ??= byId("toast"));
+  (document.querySelector("dialog[open]") ?? document.body).append(place);
   place.textContent = text;
-  place.hidden = false;
   clearTimeout(shown);
-  shown = setTimeout(() => (place.hidden = true), 4000);
+  shown = setTimeout(() => (place.textContent = ""), 4000);
 }

@@ -39,8 +39,9 @@ function asserted(hit, assertion) {
 function cell(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
-  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value; // a spreadsheet would run it as a formula
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  // A spreadsheet would run it as a formula; where semicolons part cells, behind each of them too.
+  const text = value.replace(/(^|;)(\s*[=+\-@＝＋－＠])/g, "$1'$2");
+  return `"${text.replaceAll('"', '""')}"`;
 }
 
 export function download(text, name, type) {

@@ -7,11 +7,12 @@ const CHOICES = {
   modality: [["", "any"], ["CR", "CR"], ["DX", "DX"]],
   view: [["", "any"], ["PA", "PA"], ["AP", "AP"], ["lateral", "with a lateral"]],
   rank_by: [["", "image and report"], ["report", "report"], ["image", "image"]],
-  top_k: [["", "10"], ["25", "25"], ["50", "50"]],
 };
+const NUMBERS = [5, 10, 25, 50, 100]; // hits at once
 
-/** Builds the fields. `findings`: names of `/v1/model`. */
-export function placeFilters(findings) {
+/** Builds the fields from `/v1/model`. */
+export function placeFilters({ findings, max_top_k: most }) {
+  const numbers = NUMBERS.filter((number) => number <= most).map((number) => [number, number]);
   const named = [["", "any"], ...findings.filter((name) => name !== "No Finding").map((name) => [name, name])];
   const fields = [
     choice("Report asserts", "finding", named),
@@ -26,13 +27,14 @@ export function placeFilters(findings) {
     words("Institution", "institution"),
     words("Language of the report", "language", "en"),
     choice("Compare by", "rank_by", CHOICES.rank_by),
-    choice("Hits at once", "top_k", CHOICES.top_k),
+    choice("Hits at once", "top_k", [["", "as usual"], ...numbers]),
     tick("Also this patient's other studies", "exclude_own_patient", "false"),
     tick("List reports that say the same", "group_reports", "false"),
   ];
   const box = byId("filters").querySelector(".fields");
   box.replaceChildren(...fields, element("button", "Clear", { type: "button", class: "second", onclick: clearFilters }));
   box.addEventListener("input", tellFilters);
+  box.addEventListener("invalid", () => (byId("filters").open = true), true); // else nobody sees why nothing happens
 }
 
 /** [name, value] of all that is set. */

@@ -4,38 +4,50 @@ import { button, element } from "./elements.js";
 
 /**
  * @param zeroShot `zero_shot` of a reply: calibrated findings have a probability, others only a direction.
- * @param ask called with a phrase when the reader wants to see it on the film.
+ * @param looking shows a finding's phrase on the film (`Looking`).
  */
-export function findingsPanel(zeroShot, ask) {
-  const calibrated = Boolean(zeroShot.calibration);
-  const rows = [...zeroShot.findings].sort((a, b) => order(b) - order(a));
-  const table = element("table", undefined, { class: "findings" });
-  table.append(element("caption", calibrated ? "Findings, calibrated" : "Findings, not calibrated"));
-  const head = element("tr");
-  for (const name of ["Finding", calibrated ? "Probability" : "Leans to"]) head.append(element("th", name, { scope: "col" }));
-  table.append(element("thead", undefined, {}, head));
-  const body = element("tbody");
-  const range = Math.max(...zeroShot.findings.map((row) => Math.abs(row.positive_cosine - row.negative_cosine)), 0.02);
-  for (const row of rows) body.append(rowOf(row, range, ask));
-  table.append(body);
-  return element("section", undefined, { "aria-label": "Findings of the study" }, table, meaning(zeroShot));
+export function findingsPanel(zeroShot, looking) {
+  const { findings } = zeroShot;
+  const calibrated = findings.filter(isCalibrated).sort((a, b) => b.probability - a.probability);
+  const leaning = findings.filter((row) => !isCalibrated(row)).sort((a, b) => lean(b) - lean(a));
+  const range = Math.max(...leaning.map((row) => Math.abs(lean(row))), 0.02);
+  return element(
+    "section",
+    undefined,
+    { "aria-label": "Findings of the study" },
+    calibrated.length && table("Findings, calibrated", "Probability", calibrated, probabilityCell, looking),
+    calibrated.length && meaning(zeroShot.calibration),
+    leaning.length && table("Findings, not calibrated", "Leans", leaning, (row) => leanCell(row, range), looking),
+    leaning.length && element("p", NOT_CALIBRATED, { class: "quiet small" }),
+  );
 }
 
-const order = (row) => row.probability ?? row.score;
+const NOT_CALIBRATED =
+  "Bars tell whether the study is nearer to phrases for a finding or to phrases against it, relative to the longest bar. They are no probabilities and decide nothing: "
+  + "where zero lies differs from finding to finding, and no labelled sample was used to learn it.";
 
-function rowOf(row, range, ask) {
-  const name = button(row.name, () => ask(`${row.name}.`), { class: "link", title: "Show on the film" });
-  const cell = element("td");
-  if (row.probability !== null && row.probability !== undefined) {
-    const words = `${Math.round(100 * row.probability)} %, ${row.decision}`;
-    cell.append(bar(0, row.probability, row.decision), element("span", words, { class: "value" }));
-  } else {
-    const lean = (row.positive_cosine - row.negative_cosine) / range; // -1 to 1, of the strongest of this study
-    const strength = Math.abs(lean) < 0.15 ? "undecided" : lean > 0 ? "present" : "absent";
-    cell.append(bar(0.5, 0.5 + lean / 2, strength), element("span", strength, { class: "value" }));
-    cell.title = row.not_calibrated ?? `cosine ${row.positive_cosine.toFixed(3)} with its presence, ${row.negative_cosine.toFixed(3)} with its absence`;
+const isCalibrated = ({ probability }) => probability !== null && probability !== undefined;
+const lean = (row) => row.positive_cosine - row.negative_cosine;
+
+function table(caption, column, rows, cell, looking) {
+  const head = element("tr", undefined, {}, element("th", "Finding", { scope: "col" }), element("th", column, { scope: "col" }));
+  const body = element("tbody");
+  for (const row of rows) {
+    const name = button(row.name, () => looking.keep({ text: `${row.name}.`, denies: false, node: name }), { class: "link", title: "Show on the film", "aria-pressed": "false" });
+    body.append(element("tr", undefined, {}, element("th", undefined, { scope: "row" }, name), cell(row)));
   }
-  return element("tr", undefined, {}, element("th", undefined, { scope: "row" }, name), cell);
+  return element("table", undefined, { class: "findings" }, element("caption", caption), element("thead", undefined, {}, head), body);
+}
+
+function probabilityCell(row) {
+  return element("td", undefined, {}, bar(0, row.probability, row.decision), element("span", `${Math.round(100 * row.probability)} %, ${row.decision}`, { class: "value" }));
+}
+
+function leanCell(row, range) {
+  const share = lean(row) / range; // -1 to 1, of the longest bar
+  const word = Math.abs(share) < 0.15 ? "neither way" : share > 0 ? "toward it" : "away from it";
+  const title = `cosine ${row.positive_cosine.toFixed(3)} with phrases for it, ${row.negative_cosine.toFixed(3)} against it. ${row.not_calibrated ?? ""}`;
+  return element("td", undefined, { title }, bar(0.5, 0.5 + share / 2, "leaning"), element("span", word, { class: "value" }));
 }
 
 /** From `start` to `end` of 0..1. An SVG, as styles that a script computes are attributes of it and no inline style. */
@@ -54,20 +66,7 @@ function bar(start, end, kind) {
   return svg;
 }
 
-function meaning(zeroShot) {
-  const { calibration } = zeroShot;
-  if (!calibration) {
-    return element(
-      "p",
-      "Bars compare how near the study is to phrases for a finding and against it, relative to the strongest bar. They are no probabilities: "
-        + "no labelled sample of this site was used to calibrate these encoders.",
-      { class: "quiet" },
-    );
-  }
-  const { sample, date, studies, patients } = calibration;
-  return element(
-    "p",
-    `Probabilities as fitted on ${sample} (${date}; ${studies} studies of ${patients} patients), true of patients like those. “Uncertain” abstains. No diagnosis.`,
-    { class: "quiet" },
-  );
+function meaning({ sample, date, studies, patients }) {
+  const words = `As fitted on ${sample} (${date}; ${studies} studies of ${patients} patients), and true of patients like those. “Uncertain” abstains. No diagnosis.`;
+  return element("p", words, { class: "quiet small" });
 }

@@ -5,15 +5,13 @@ import { json } from "./call.js";
 // Viridis (CC0) at even steps: read alike with and without the common kinds of colour blindness, and in grey.
 const COLOURS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 const STRONGEST = 0.6;
-const KEPT = 200; // maps
-
-const known = new Map();
+const known = new WeakMap(); // by picture, and gone with it
 
 /**
- * The map of a phrase on a picture (a PNG as the service renders it). The picture that is shown is the one that is asked
- * about, so that the map lies where the reader looks. Throws Problem, AbortError.
+ * The map of a phrase on a picture (a PNG as the service renders it). The frontal picture that is shown is the one that is asked
+ * about, so that the map lies where the reader looks. Throws Problem.
  */
-export async function mapOf(png, phrase, signal) {
+export async function mapOf(png, phrase) {
   let maps = known.get(png);
   if (!maps) known.set(png, (maps = new Map()));
   if (!maps.has(phrase)) {
@@ -23,9 +21,8 @@ export async function mapOf(png, phrase, signal) {
     form.append("check_image", "false"); // it was looked at when it came
     form.append("phrase", phrase);
     form.append("format", "json");
-    const reply = await json("v1/similarity-map", { method: "POST", body: form, signal });
+    const reply = await json("v1/similarity-map", { method: "POST", body: form });
     maps.set(phrase, new HeatMap(reply));
-    if (known.size > KEPT) known.delete(known.keys().next().value);
   }
   return maps.get(phrase);
 }

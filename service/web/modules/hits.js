@@ -1,6 +1,6 @@
 // Hits as cards, a summary over them, and what can be done with a list of them.
 
-import { blob } from "./call.js";
+import { blob, Problem } from "./call.js";
 import { announce, button, element, toast } from "./elements.js";
 import { csvOf, download } from "./export.js";
 import { reportText } from "./report_text.js";
@@ -9,12 +9,13 @@ import { viewerLink } from "./links.js";
 const THUMBNAIL = 320; // px
 
 /** An archived study's picture as PNG. An address in `src` could bring no key along. */
-export const pictureOf = (study, size, view = "frontal") => blob(`${study.image_url.replace(/^\//, "")}?size=${size}&view=${view}`);
+export const pictureOf = (study, size, view = "frontal", signal = undefined) =>
+  blob(`${study.image_url.replace(/^\//, "")}?size=${size}&view=${view}`, { signal });
 
 /**
  * The list of a search: summary, cards, more of them.
  *
- * @param acts `look(phrase, pinned)` or null, `compare(hit)`, `searchWith(study)`, `more(cursor)`, `viewer` (URL template).
+ * @param acts `looking` (`Looking`, or null), `compare(hit)`, `searchWith(study)`, `more(cursor)`, `viewer` (URL template).
  */
 export class HitList {
   constructor(reply, acts) {
@@ -23,8 +24,9 @@ export class HitList {
     this.acts = acts;
     this.cards = element("ol", undefined, { class: "hits" });
     this.moreButton = button("More", () => this.more(), { class: "second" });
+    this.moreProblem = element("p", "", { class: "problem", role: "alert", hidden: true });
     const tools = element("div", undefined, { class: "row" }, element("p", ranked(reply), { class: "quiet grow" }), button("Export as CSV", () => this.save(), { class: "second" }));
-    this.node = element("div", undefined, {}, tools, summary(reply), this.cards, this.moreButton);
+    this.node = element("div", undefined, {}, tools, summary(reply), this.cards, this.moreButton, this.moreProblem);
     this.add(reply);
   }
 
@@ -37,12 +39,18 @@ export class HitList {
 
   async more() {
     this.moreButton.disabled = true;
+    this.moreProblem.hidden = true;
     try {
       const reply = await this.acts.more(this.cursor);
+      if (!this.node.isConnected) return; // something else was asked meanwhile
       const from = this.cards.children.length;
       this.add(reply);
-      announce(`${reply.hits.length} more studies.`);
-      this.cards.children[from]?.querySelector("h3 button, h3")?.focus();
+      announce(`${reply.hits.length} more ${reply.hits.length === 1 ? "study" : "studies"}.`);
+      this.cards.children[from]?.querySelector("h3").focus();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      this.moreProblem.textContent = error.describe();
+      this.moreProblem.hidden = false;
     } finally {
       this.moreButton.disabled = false;
     }
@@ -82,20 +90,36 @@ function card(hit, acts) {
     element("h3", `${hit.rank}. ${facts.filter(Boolean).join(", ")}`, { tabindex: -1 }),
     likeness(hit),
     chips(hit.labels),
-    hit.report ? reportText(hit.report, hit.evidence, acts.look) : element("p", "No report in the archive.", { class: "quiet" }),
+    hit.report ? reportText(hit.report, hit.evidence, acts.looking) : element("p", "No report in the archive.", { class: "quiet" }),
     others(hit),
     tools(hit, acts),
   );
   return element("li", undefined, { class: "card" }, picture, body);
 }
 
+/** Pictures come when they are about to be seen: queries go first. */
+const soon = new IntersectionObserver(
+  (seen) => {
+    for (const { target, isIntersecting } of seen) {
+      if (!isIntersecting) continue;
+      soon.unobserve(target);
+      target.dispatchEvent(new Event("soon"));
+    }
+  },
+  { rootMargin: "400px" },
+);
+
 function placeThumbnail(place, study) {
-  pictureOf(study, THUMBNAIL)
-    .then((png) => {
-      const url = URL.createObjectURL(png);
+  place.addEventListener("soon", async () => {
+    try {
+      const url = URL.createObjectURL(await pictureOf(study, THUMBNAIL));
       place.append(element("img", undefined, { src: url, alt: "", onload: () => URL.revokeObjectURL(url) }));
-    })
-    .catch(() => place.append(element("span", "No picture", { class: "quiet" })));
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      place.append(element("span", "No picture", { class: "quiet" }));
+    }
+  });
+  soon.observe(place);
 }
 
 /** Score and percentile, in words that say what they are not. */
@@ -103,8 +127,8 @@ function likeness(hit) {
   const score = hit.score_kind === "fused" ? `score ${hit.score.toFixed(2)}` : `cosine ${hit.score.toFixed(3)}`;
   const line = element("p", undefined, { class: "likeness" });
   if (hit.percentile !== null) {
-    const least = hit.percentile >= 99.99 ? "more than 99.99" : hit.percentile.toFixed(hit.percentile > 99 ? 2 : 1);
-    line.append(element("strong", `Nearer than ${least} %`), " of random pairs here ");
+    const share = hit.percentile.toFixed(hit.percentile > 99 ? 2 : 1);
+    line.append(element("strong", `Nearer than ${hit.percentile >= 99.99 ? "at least 99.99" : share} %`), " of random pairs here ");
   }
   const parts = [["image", hit.scores.image], ["report", hit.scores.report]].filter(([, value]) => value !== null);
   line.append(element("span", `(${[score, ...parts.map(([name, value]) => `${name} ${value.toFixed(2)}`)].join(", ")})`, { class: "quiet" }));
@@ -135,7 +159,8 @@ export function chips(labels) {
 function others(hit) {
   const { count } = hit.similar_reports;
   if (!count) return null;
-  return element("p", `${count} more ${count === 1 ? "study has a report" : "studies have reports"} that say the same.`, { class: "quiet" });
+  const words = count === 1 ? "1 more study has a report that says the same." : `${count} more studies have reports that say the same.`;
+  return element("p", words, { class: "quiet" });
 }
 
 function tools(hit, acts) {
@@ -143,7 +168,7 @@ function tools(hit, acts) {
     "div",
     undefined,
     { class: "row tools" },
-    acts.canCompare && button("Side by side", () => acts.compare(hit), { class: "second" }),
+    button("Side by side", () => acts.compare(hit), { class: "second" }),
     hit.report && button("Copy report", () => copy(hit.report.text), { class: "second" }),
     button("Search with this", () => acts.searchWith(hit.study), { class: "second" }),
     viewerLink(acts.viewer, hit.study),

@@ -1,66 +1,92 @@
 // The clinician's page: a study or a phrase goes out, similar studies come back.
 
 import { json, placeKeyForm, Problem } from "./call.js";
-import { openCard, openHelp } from "./cards.js";
-import { compare, lookOn } from "./compare.js";
+import { openCard, openHelp, shortcutsAreOn } from "./cards.js";
+import { compare } from "./compare.js";
 import { droppedFiles } from "./dropping.js";
-import { announce, byId, element } from "./elements.js";
+import { announce, button, byId, element } from "./elements.js";
 import { chosenFilters, placeFilters } from "./filters.js";
 import { HitList } from "./hits.js";
 import { ArchivedStudy, DroppedStudy, readDropped, sendSearch, StudyPanel } from "./study.js";
 
-let model; // of /v1/model
+let model = null; // of /v1/model
 let study = null; // what is asked with, besides words
-let dropped = null; // studies and what was left out
 let panel = null;
-let running = null; // AbortController
+let task = null; // AbortController of what the page is doing: whatever is begun ends what was under way
 
-
-async function search() {
-  const phrase = byId("phrase").value.trim();
-  const without = byId("without").value.trim();
-  if (!study && !phrase) {
-    tellProblem(new Problem({ title: "Nothing to search with", detail: "Drop a study, or write what the studies should show." }));
-    return;
+// Every way to ask goes through here: what is under way ends, and what fails is told in one place.
+async function perform(work, first) {
+  task?.abort();
+  const own = (task = new AbortController());
+  tellProblem(null);
+  announce(first);
+  try {
+    model ??= await begin();
+    if (!own.signal.aborted) await work(own.signal);
+  } catch (error) {
+    if (own.signal.aborted || error.name === "AbortError") return;
+    const told = error instanceof Problem ? error : new Problem({ title: "The page has failed", detail: String(error) });
+    tellProblem(told);
+    if (!(error instanceof Problem)) throw error;
+  } finally {
+    if (task === own) byId("work").hidden = true;
   }
-  const form = new FormData();
-  study?.addTo(form);
-  if (study) form.append("zero_shot", "true");
-  if (phrase) form.append("text", phrase);
-  if (without && study) form.append("without", without);
-  for (const [name, value] of chosenFilters()) form.append(name, value);
-  await answer(form);
 }
 
-async function answer(form) {
-  running?.abort();
-  const control = (running = new AbortController());
+async function begin() {
+  const found = await json("v1/model");
+  byId("notice-more").textContent = found.provenance.notice;
+  placeFilters(found);
+  return found;
+}
+
+function search(more = {}) {
+  return perform((signal) => ask(signal, more), "Searching…");
+}
+
+async function ask(signal, more = {}) {
+  const phrase = byId("phrase").value.trim();
+  const without = byId("without").value.trim();
   const asked = study;
-  tellProblem(null);
+  if (!asked && !phrase) throw new Problem({ title: "Nothing to search with", detail: "Drop a study, or write what the studies should show." });
+  if (!byId("ask").reportValidity()) throw new Problem({ title: "A filter cannot be used", detail: "See the field that is marked." });
+  const form = new FormData();
+  asked?.addTo(form);
+  if (asked) form.append("zero_shot", "true");
+  if (phrase) form.append("text", phrase);
+  if (without && asked) form.append("without", without);
+  for (const [name, value] of [...chosenFilters(), ...Object.entries(more)]) form.append(name, value);
   announce("Searching…");
-  byId("work").hidden = false;
   byId("results").replaceChildren();
   byId("examples").hidden = true;
+  byId("work").hidden = false;
   if (asked) showPanel().waitFor(asked);
+  let reply;
   try {
-    const reply = await sendSearch(form, control.signal);
-    if (running !== control) return;
-    showReply(reply, asked);
-    if (asked) await panel.show(asked, reply, model.viewer_url, control.signal);
+    reply = await sendSearch(form, signal);
   } catch (error) {
-    if (running !== control || error.name === "AbortError") return;
-    if (!(error instanceof Problem)) throw error;
-    tellProblem(error);
-    if (asked) await panel.refuse(asked, error, control.signal);
-  } finally {
-    if (running === control) byId("work").hidden = true;
+    if (asked && error instanceof Problem && !signal.aborted) {
+      tellProblem(error, searchAllTheSame(error));
+      byId("work").hidden = true;
+      return panel.refuse(asked, error, signal);
+    }
+    throw error;
   }
+  if (signal.aborted) return null;
+  byId("work").hidden = true;
+  showReply(reply, asked);
+  return asked ? panel.show(asked, reply, model.viewer_url, signal) : null;
+}
+
+/** The check of the picture may be wrong; who looks at it decides. */
+function searchAllTheSame({ more }) {
+  if (!more.type?.endsWith("/unlike-a-chest-radiograph")) return null;
+  return button("Search all the same", () => search({ check_image: "false" }), { class: "second" });
 }
 
 function showReply(reply, asked) {
   const acts = {
-    look: asked ? lookOn([panel.viewer]) : null,
-    canCompare: true,
+    looking: asked ? panel.looking : null,
     compare: (hit) => compare(hit, asked ? panel.film : null, acts),
     searchWith: (found) => searchArchived(found.study_instance_uid),
     more: (cursor) => json("v1/search/page", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ cursor }) }),
@@ -69,21 +95,19 @@ function showReply(reply, asked) {
   const warnings = reply.warnings.map(({ detail }) => element("p", asked ? asked.inWords(detail) : detail, { class: "warning" }));
   const list = reply.hits.length ? new HitList(reply, acts).node : element("p", "No study fits. Are the filters too narrow?");
   byId("results").replaceChildren(...warnings, list);
-  announce(`${reply.hits.length} ${reply.hits.length === 1 ? "study" : "studies"} found.${warnings.length ? ` ${warnings.length === 1 ? "There is a warning" : "There are warnings"}.` : ""}`);
+  const found = `${reply.hits.length} ${reply.hits.length === 1 ? "study" : "studies"} found.`;
+  announce(warnings.length ? `${found} There ${warnings.length === 1 ? "is a warning" : "are warnings"}.` : found);
 }
 
-function tellProblem(problem) {
-  byId("problem").replaceChildren(problem ? element("p", problem.describe(), { class: "problem" }) : "");
+function tellProblem(problem, remedy = null) {
+  byId("problem").replaceChildren(problem ? element("p", problem.describe(), { class: "problem" }) : "", remedy ?? "");
   if (problem) announce("");
 }
 
+// The study.
 
 function showPanel() {
-  panel ??= new StudyPanel({
-    clear: clearStudy,
-    choose: (chosen) => takeStudy(chosen),
-    look: (phrase) => lookOn([panel.viewer])(phrase),
-  });
+  panel ??= new StudyPanel({ clear: clearStudy, choose: (dropped, chosen) => perform((signal) => takeStudy(dropped, chosen, signal), "Reading the files…") });
   byId("query").hidden = false;
   byId("choose").hidden = true;
   byId("phrase-label").textContent = "Like this study, but with";
@@ -91,75 +115,75 @@ function showPanel() {
   return panel;
 }
 
+/** As the page was at first. */
 function clearStudy() {
-  running?.abort();
-  study = dropped = panel = null;
+  task?.abort();
+  task = study = panel = null;
   byId("query").hidden = true;
   byId("query").replaceChildren();
   byId("choose").hidden = false;
   byId("work").hidden = true;
   byId("phrase-label").textContent = "Find studies that show";
   byId("without-field").hidden = true;
-  byId("without").value = "";
+  for (const field of ["phrase", "without"]) byId(field).value = "";
   byId("results").replaceChildren();
   byId("examples").hidden = false;
   announce("");
   tellProblem(null);
-  history.replaceState(null, "", location.pathname);
+  history.replaceState(null, "", location.pathname); // reloaded, the page asks what it shows and nothing else
   byId("choose-files").focus();
 }
 
-async function take(files) {
-  if (!files.length) return;
-  tellProblem(null);
-  announce("Reading the files…");
-  await ready;
-  dropped = await readDropped([...files]);
-  if (!dropped.studies.length) {
-    const why = dropped.skipped.slice(0, 5).map(({ name, detail }) => `${name}: ${detail}`).join(" ");
-    tellProblem(new Problem({ title: "No radiograph among the files", detail: why || "Nothing was found." }));
-    return;
-  }
-  await takeStudy(dropped.studies[0]);
+function take(files) {
+  if (!files.length) return null;
+  return perform(async (signal) => {
+    byId("work").hidden = false;
+    const dropped = await readDropped(files, (read, all) => {
+      byId("progress").value = read / all;
+      byId("progress-text").textContent = `Reading the files: ${read} of ${all}`;
+    });
+    if (signal.aborted) return;
+    if (!dropped.studies.length) {
+      const why = dropped.skipped.slice(0, 5).map(({ name, detail }) => `${name}: ${detail}`).join(" ");
+      throw new Problem({ title: "No radiograph among the files", detail: why || "Nothing was found." });
+    }
+    await takeStudy(dropped, dropped.studies[0], signal);
+  }, "Reading the files…");
 }
 
-async function takeStudy(chosen) {
-  try {
-    study = new DroppedStudy(dropped.studies, chosen, dropped.skipped, model);
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    tellProblem(error);
-    return;
-  }
-  byId("phrase").value = "";
-  await search();
+async function takeStudy(dropped, chosen, signal) {
+  const opened = await DroppedStudy.open(dropped, chosen, model);
+  if (!signal.aborted) await askWith(opened, location.pathname, signal);
 }
 
-async function searchArchived(uid) {
-  try {
-    const found = await json(`v1/studies/${encodeURIComponent(uid)}`);
-    study = new ArchivedStudy(found.study);
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    tellProblem(error);
-    return;
-  }
-  byId("phrase").value = "";
-  window.scrollTo({ top: 0 });
-  history.replaceState(null, "", `#study=${encodeURIComponent(uid)}`);
-  await search();
+/** By its StudyInstanceUID, or by what `named` finds it. */
+function searchArchived(uid, named = async () => uid) {
+  return perform(async (signal) => {
+    const found = await json(`v1/studies/${encodeURIComponent(await named(signal))}`, { signal });
+    if (signal.aborted) return;
+    window.scrollTo({ top: 0 });
+    await askWith(new ArchivedStudy(found.study), `#study=${encodeURIComponent(found.study.study_instance_uid)}`, signal);
+  }, "Looking for the study…");
 }
 
+/** Another study, another question: nothing that was asked of the one before goes along. */
+function askWith(found, address, signal) {
+  study = found;
+  for (const field of ["phrase", "without"]) byId(field).value = "";
+  history.replaceState(null, "", address);
+  return ask(signal);
+}
 
-const drop = document.body;
+// What the reader does.
+
 for (const kind of ["dragenter", "dragover"]) {
-  drop.addEventListener(kind, (event) => {
+  document.body.addEventListener(kind, (event) => {
     event.preventDefault();
     byId("drop").classList.add("over");
   });
 }
-drop.addEventListener("dragleave", (event) => event.relatedTarget || byId("drop").classList.remove("over"));
-drop.addEventListener("drop", async (event) => {
+document.body.addEventListener("dragleave", (event) => event.relatedTarget || byId("drop").classList.remove("over"));
+document.body.addEventListener("drop", async (event) => {
   event.preventDefault();
   byId("drop").classList.remove("over");
   take(await droppedFiles(event.dataTransfer));
@@ -173,7 +197,7 @@ for (const [id, input] of [["choose-files", "files"], ["choose-folder", "folder"
 }
 byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!study) history.replaceState(null, "", `#text=${encodeURIComponent(byId("phrase").value.trim())}`);
+  if (!study) history.replaceState(null, "", location.pathname); // what is typed stays out of the browser's history
   search();
 });
 for (const example of document.querySelectorAll("#examples button")) {
@@ -183,19 +207,28 @@ for (const example of document.querySelectorAll("#examples button")) {
   });
 }
 byId("stop").addEventListener("click", () => {
-  running?.abort();
+  task?.abort();
+  task = null;
   byId("work").hidden = true;
   announce("Stopped.");
 });
-byId("open-card").addEventListener("click", async () => openCard(await ready));
+byId("open-card").addEventListener("click", async () => {
+  try {
+    model ??= await begin();
+    openCard(model);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    tellProblem(error);
+  }
+});
 byId("open-help").addEventListener("click", openHelp);
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog, .film, .report")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || !shortcutsAreOn()) return;
+  if (event.target.closest("input, select, textarea, dialog, .film, .report")) return;
   const acts = {
     "/": () => byId("phrase").focus(),
     u: () => byId("choose-files").click(),
-    "?": openHelp,
     j: () => step(1),
     k: () => step(-1),
   };
@@ -216,27 +249,32 @@ document.addEventListener("keydown", (event) => {
   event.target.closest(".card").querySelector(".thumbnail").click();
 });
 
+// The beginning. An address can carry the question, after the # so that no server or proxy logs it:
+// #study=UID and #accession=NUMBER (a PACS's links), #text=PHRASE.
 
-placeKeyForm(document.querySelector("main"));
-
-async function begin() {
-  model = await json("v1/model");
-  byId("notice-more").textContent = model.provenance.notice;
-  placeFilters(model.findings);
-  return model;
-}
-
-const ready = begin();
-ready
-  .then(followAddress)
-  .catch((error) => tellProblem(error instanceof Problem ? error : new Problem({ title: "The page cannot begin", detail: String(error) })));
-
-// An address can carry the question, after the # so that no server or proxy logs it: #text=…, #study=UID (a PACS's link).
 function followAddress() {
   const asked = new URLSearchParams(location.hash.slice(1));
-  if (asked.get("study")) return searchArchived(asked.get("study"));
-  if (!asked.get("text")) return null;
-  byId("phrase").value = asked.get("text");
+  const [uid, accession, text] = ["study", "accession", "text"].map((name) => asked.get(name));
+  if (!uid && !accession && !text) return perform(async () => announce(""), "");
+  const address = location.hash;
+  clearStudy(); // nothing of the patient before stays beside this one
+  history.replaceState(null, "", address);
+  if (uid) return searchArchived(uid);
+  if (accession) return searchArchived(null, (signal) => studyOfAccession(accession, signal));
+  byId("phrase").value = text;
   return search();
 }
-window.addEventListener("hashchange", () => ready.then(followAddress));
+
+/** Its UID. Throws Problem where none or several studies have the number. */
+async function studyOfAccession(accession, signal) {
+  const found = await json(`v1/similar?${new URLSearchParams({ accession_number: accession, top_k: 1, evidence: false })}`, { signal });
+  return found.query.study_instance_uid;
+}
+
+placeKeyForm(document.querySelector("main"));
+if (window.OffscreenCanvas && window.DecompressionStream) {
+  window.addEventListener("hashchange", followAddress);
+  followAddress();
+} else {
+  tellProblem(new Problem({ title: "The browser is too old for this page", detail: "Use a Firefox, Chrome, Edge or Safari of 2024 or later." }));
+}

@@ -32,50 +32,40 @@ function plain(text, from, to) {
 
 /**
  * @param report `report` of a hit. @param evidence `evidence` of a hit.
- * @param look `look(phrase, pinned)` shows a phrase on the film, `look(null)` takes it away. Null where there is no film.
+ * @param looking shows sentences on the film (`Looking`); null where there is no film.
  */
-export function reportText(report, evidence, look) {
-  const box = element("div", undefined, { class: "report", role: "group", "aria-label": "Report; arrow keys go from sentence to sentence" });
+export function reportText(report, evidence, looking) {
+  const box = element("div", undefined, { class: "report", role: "group", "aria-label": looking ? "Report; arrow keys go from sentence to sentence" : "Report" });
   const nodes = [];
   for (const span of sentencesOf(report.text, evidence)) {
     const text = report.text.slice(span.start, span.end);
-    if (!/[\p{L}]{2}/u.test(text) || /^[A-Z ]+:?\s*$/.test(text)) {
+    if (!/\p{L}{2}/u.test(text) || /^[A-Z ]+:?\s*$/.test(text)) {
       box.append(text); // spaces, a heading
       continue;
     }
-    const node = sentence(text, span.evidence, look);
+    const node = element(span.evidence ? "mark" : "span", text, { class: "sentence" });
+    if (span.evidence) node.title = `Near to the query: cosine ${span.evidence.score.toFixed(2)}${denial(span.evidence.labels)}`;
+    box.append(node);
     nodes.push(node);
-    box.append(node, /\s$/.test(text) ? "" : "");
+    if (looking) makeVisible(node, { text: text.trim(), denies: denies(span.evidence), node }, looking);
   }
-  roving(box, nodes);
+  if (looking) rove(box, nodes);
   return box;
 }
 
-function sentence(text, evidence, look) {
-  const phrase = text.trim();
-  const node = element(evidence ? "mark" : "span", text, { class: "sentence", tabindex: -1 });
-  if (evidence) node.title = `Near to the query: cosine ${evidence.score.toFixed(2)}${denial(evidence.labels)}`;
-  if (!look) return node;
-  node.setAttribute("role", "button");
-  node.setAttribute("aria-pressed", "false");
-  const pin = () => {
-    const pinned = node.getAttribute("aria-pressed") !== "true";
-    for (const other of document.querySelectorAll('.sentence[aria-pressed="true"]')) other.setAttribute("aria-pressed", "false");
-    node.setAttribute("aria-pressed", String(pinned));
-    look(pinned ? phrase : null, pinned);
-  };
-  node.addEventListener("mouseenter", () => look(phrase));
-  node.addEventListener("mouseleave", () => look(null));
-  node.addEventListener("focus", () => look(phrase));
-  node.addEventListener("blur", () => look(null));
-  node.addEventListener("click", pin);
+function makeVisible(node, phrase, looking) {
+  for (const [name, value] of Object.entries({ role: "button", tabindex: "-1", "aria-pressed": "false" })) node.setAttribute(name, value);
+  for (const begin of ["mouseenter", "focus"]) node.addEventListener(begin, () => looking.point(phrase));
+  for (const end of ["mouseleave", "blur"]) node.addEventListener(end, () => looking.point(null));
+  node.addEventListener("click", () => looking.keep(phrase));
   node.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
-    pin();
+    looking.keep(phrase);
   });
-  return node;
 }
+
+const denies = (evidence) => Boolean(evidence?.labels.length) && evidence.labels.every(({ assertion }) => assertion === "absent");
 
 function denial(labels) {
   const denied = labels.filter(({ assertion }) => assertion === "absent").map(({ finding }) => finding);
@@ -83,7 +73,7 @@ function denial(labels) {
 }
 
 /** One stop of the tab key for a report; arrow keys go on from there. */
-function roving(box, nodes) {
+function rove(box, nodes) {
   if (!nodes.length) return;
   (nodes.find((node) => node.tagName === "MARK") ?? nodes[0]).tabIndex = 0;
   box.addEventListener("keydown", (event) => {

@@ -6,54 +6,81 @@ import { announce, button, byId, element } from "./elements.js";
 import { findingsPanel } from "./findings.js";
 import { pictureOf } from "./hits.js";
 import { viewerLink } from "./links.js";
-import { unpacked } from "./dropping.js";
+import { Looking } from "./looking.js";
+import { opened } from "./dropping.js";
 import { Viewer } from "./viewer.js";
+import { ZipError } from "./zip.js";
 
 const SIZE = 1024; // px
+const MIB = 2 ** 20;
 
 /** Reads what was dropped: studies, the newest first, and what is left out with why. */
-export async function readDropped(files) {
-  const { files: found, problems } = await unpacked(files);
-  const { studies, skipped } = await arrange(found);
+export async function readDropped(files, progress) {
+  const { files: found, problems } = await opened(files);
+  let read = 0;
+  const { studies, skipped } = await arrange(found, () => progress((read += 1), found.length));
   return { studies, skipped: [...problems, ...skipped] };
 }
 
 /** A study of files, ready to be sent. */
 export class DroppedStudy {
-  constructor(studies, chosen, skipped, limits) {
-    this.studies = studies;
-    this.chosen = chosen;
-    this.prior = priorOf(chosen, studies);
-    const room = limits.max_files - Math.min(chosen.files.length, limits.max_files);
-    this.files = chosen.files.slice(0, limits.max_files);
-    this.priorFiles = this.prior?.files.slice(0, room) ?? [];
-    const over = [...chosen.files.slice(limits.max_files), ...(this.prior?.files.slice(room) ?? [])];
-    const other = studies.filter((study) => study !== chosen && study !== this.prior).flatMap((study) => study.files);
-    this.skipped = [
-      ...skipped,
-      ...over.map(({ name }) => ({ name, detail: `More than the ${limits.max_files} images that one query may have.` })),
-      ...other.map(({ name }) => ({ name, detail: "Of another study." })),
-    ];
-    const size = [...this.files, ...this.priorFiles].reduce((sum, { file }) => sum + file.size, 0);
-    if (size > limits.max_upload_mb * 2 ** 20) {
-      throw new Problem({ title: "The study is too large", detail: `It has ${Math.ceil(size / 2 ** 20)} MiB; the service takes ${limits.max_upload_mb} at once. Choose fewer images.` });
+  /** Opens the files of one of the studies of a drop, and of its prior. Throws Problem. */
+  static async open(dropped, chosen, limits) {
+    const study = new DroppedStudy();
+    const prior = priorOf(chosen, dropped.studies);
+    const files = chosen.files.slice(0, limits.max_files);
+    const priorFiles = prior?.files.slice(0, limits.max_files - files.length) ?? [];
+    const size = [...files, ...priorFiles].reduce((sum, file) => sum + file.size, 0);
+    if (size > limits.max_upload_mb * MIB) {
+      throw new Problem({
+        title: "The study is too large",
+        detail: `It has ${Math.ceil(size / MIB)} MiB; the service takes ${limits.max_upload_mb} at once. Choose fewer images.`,
+      });
     }
+    const left = (sent, all) => (all ?? []).filter((file) => !sent.includes(file));
+    const over = [...left(files, chosen.files), ...left(priorFiles, prior?.files)];
+    const others = dropped.studies.filter((each) => each !== chosen && each !== prior).flatMap((each) => each.files);
+    Object.assign(study, {
+      dropped,
+      chosen,
+      label: chosen.label,
+      skipped: [
+        ...dropped.skipped,
+        ...over.map(({ name }) => ({ name, detail: `More than the ${limits.max_files} images that one query may have.` })),
+        ...others.map(({ name }) => ({ name, detail: "Of another study." })),
+      ],
+    });
+    study.files = await study.read(files);
+    study.priorFiles = await study.read(priorFiles);
+    if (!study.files.length) throw new Problem({ title: "The study cannot be read", detail: study.skipped.at(-1).detail });
+    return study;
+  }
+
+  async read(files) {
+    const found = [];
+    for (const { name, open } of files) {
+      try {
+        found.push({ name, data: await open() });
+      } catch (error) {
+        this.skipped.push({ name, detail: error instanceof ZipError ? error.message : "The file cannot be read." });
+      }
+    }
+    return found;
   }
 
   addTo(form) {
     // File names may be about a patient, and are not sent.
-    for (const { file } of this.files) form.append("files", file, "image");
-    for (const { file } of this.priorFiles) form.append("prior_files", file, "image");
+    for (const { data } of this.files) form.append("files", data, "image");
+    for (const { data } of this.priorFiles) form.append("prior_files", data, "image");
   }
 
-  nameOf(file) {
-    return (file.field === "files" ? this.files : this.priorFiles)[file.position]?.name ?? `File ${file.position + 1}`;
+  nameOf({ field, position }) {
+    return (field === "files" ? this.files : this.priorFiles)[position]?.name ?? `File ${position + 1}`;
   }
 
   async picture(reply, view, signal) {
     const used = reply.query.files.find(({ slot }) => slot === `current_${view}`);
-    if (!used) return null;
-    return rendering(this.files[used.position].file, signal);
+    return used ? rendering(this.files[used.position].data, signal) : null;
   }
 
   /** A warning of the service, with the file's name where that counts. */
@@ -62,9 +89,9 @@ export class DroppedStudy {
   }
 }
 
-function rendering(file, signal) {
+function rendering(data, signal) {
   const form = new FormData();
-  form.append("file", file, "image");
+  form.append("file", data, "image");
   form.append("size", SIZE);
   return blob("v1/rendering", { method: "POST", body: form, signal });
 }
@@ -73,16 +100,15 @@ function rendering(file, signal) {
 export class ArchivedStudy {
   constructor(study) {
     this.study = study;
-    this.studies = [];
-    this.skipped = [];
+    this.label = `Archived study of ${study.study_date ?? "unknown date"}`;
   }
 
   addTo(form) {
     form.append("study_instance_uid", this.study.study_instance_uid);
   }
 
-  async picture(_, view) {
-    return pictureOf(this.study, SIZE, view);
+  picture(_, view, signal) {
+    return pictureOf(this.study, SIZE, view, signal);
   }
 
   inWords(detail) {
@@ -90,74 +116,62 @@ export class ArchivedStudy {
   }
 }
 
-/** What stands at the left once a study was asked with. */
+/** What stands at the left once a study was asked with. `acts`: `clear()`, `choose(dropped, chosen)`. */
 export class StudyPanel {
   constructor(acts) {
     this.acts = acts;
     this.viewer = new Viewer("The study you asked with");
+    this.looking = new Looking([this.viewer]);
     this.told = element("div");
     this.findings = element("div");
-    this.heading = element("p", "", { class: "quiet" });
+    this.heading = element("p", "", { class: "quiet", tabindex: -1 });
     const tools = element("div", undefined, { class: "row" }, this.heading, button("Another study", () => acts.clear(), { class: "second" }));
-    this.node = byId("query");
-    this.node.replaceChildren(tools, this.viewer.node, this.told, this.findings);
+    byId("query").replaceChildren(tools, this.viewer.node, this.told, this.findings);
   }
 
-  /** `study` was sent; the reply will follow. */
+  /** `study` is sent; the reply will follow. */
   waitFor(study) {
-    this.heading.textContent = study.chosen?.label ?? `Archived study of ${study.study?.study_date ?? "unknown date"}`;
+    this.heading.textContent = study.label;
     this.viewer.tell("");
     this.findings.replaceChildren();
     this.told.replaceChildren(whichStudy(study, this.acts) ?? "");
+    if (document.activeElement === document.body) this.heading.focus(); // what had the focus is gone
   }
 
-  async show(study, reply, template, signal) {
+  show(study, reply, template, signal) {
     const views = ["frontal", "lateral"].filter((view) => reply.query.slots.includes(`current_${view}`));
+    const showView = (view, picture) => this.viewer.load(picture, `Your study, ${view}`, view);
     this.told.replaceChildren(
       whichStudy(study, this.acts) ?? "",
-      viewTabs(views, (view) => this.showView(study, reply, view, signal)) ?? "",
+      viewPicker(views, (view) => showView(view, study.picture(reply, view))) ?? "",
       recognised(study, reply),
       (study.study && viewerLink(template, study.study)) ?? "",
     );
-    if (reply.zero_shot) this.findings.replaceChildren(findingsPanel(reply.zero_shot, this.acts.look));
-    await this.showView(study, reply, "frontal", signal);
+    this.findings.replaceChildren(reply.zero_shot ? findingsPanel(reply.zero_shot, this.looking) : "");
+    this.film = study.picture(reply, "frontal", signal); // a promise of a PNG
+    return showView("frontal", this.film);
   }
 
-  async showView(study, reply, view, signal) {
-    const picture = study.picture(reply, view, signal);
-    if (view === "frontal") this.film = picture; // PNG, once it has come
-    try {
-      const png = await picture;
-      if (png && !signal.aborted) await this.viewer.show(png, `Your study, ${view}`);
-    } catch (error) {
-      if (error instanceof Problem) this.viewer.tell(error.detail);
-      else if (error.name !== "AbortError") throw error;
-    }
-  }
-
-  /** A study that could not be asked with: its first picture, if there is one, and what was wrong with each file. */
+  /** A study that could not be asked with: its first picture, where the files are to blame, and what was wrong with each. */
   async refuse(study, problem, signal) {
-    const files = problem.more.files ?? [];
-    this.told.replaceChildren(whichStudy(study, this.acts) ?? "", study.files ? fileList(study, files) : "");
-    if (!study.files) return;
+    const { files } = problem.more;
+    this.told.replaceChildren(whichStudy(study, this.acts) ?? "", files && study.files ? fileList(study, files) : "");
+    if (!files || !study.files) return;
     announce("The study cannot be searched with.");
-    try {
-      await this.viewer.show(await rendering(study.files[0].file, signal), "Your study, not searched with");
-    } catch (error) {
-      if (!(error instanceof Problem) && error.name !== "AbortError") throw error;
-      this.viewer.tell("No picture.");
-    }
+    await this.viewer.load(rendering(study.files[0].data, signal), "Your study, not searched with", "unknown");
   }
 }
 
 function whichStudy(study, acts) {
-  if (study.studies.length < 2) return null;
-  const select = element("select", undefined, { onchange: () => acts.choose(study.studies[select.selectedIndex]) });
-  select.append(...study.studies.map((each) => element("option", each.label, { selected: each === study.chosen })));
-  return element("label", `${study.studies.length} studies were dropped. Search with `, {}, select);
+  const studies = study.dropped?.studies ?? [];
+  if (studies.length < 2) return null;
+  const select = element("select");
+  select.append(...studies.map((each) => element("option", each.label, { selected: each === study.chosen })));
+  const use = button("Use it", () => acts.choose(study.dropped, studies[select.selectedIndex]), { class: "second" });
+  return element("div", undefined, { class: "row" }, element("label", `${studies.length} studies were dropped. Search with `, { class: "grow" }, select), use);
 }
 
-function viewTabs(views, show) {
+function viewPicker(views, show) {
   if (views.length < 2) return null;
   const select = element("select", undefined, { onchange: () => show(select.value) });
   select.append(...views.map((view) => element("option", view, { value: view })));

@@ -175,6 +175,8 @@ def test_another_image_makes_another_state_and_a_prior_that_comes_late_does_not(
     world.embed()
     assert due(world) == 1
     assert len({row.source_hash for row in rows(world.catalog)}) == 2
+    taken = [take_due(world.catalog, "pacs") for _ in range(2)]
+    assert [one.number for one in taken if one] == [1, 2]  # Instance Numbers of one series
 
 
 def test_a_state_that_was_overtaken_before_it_was_sent_gives_way_to_the_new_one(world: Returning) -> None:

@@ -54,7 +54,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Taken:
-    """A row that a sender has. attempt: nobody who had it before writes in its name."""
+    """A row that a sender has. attempt: nobody who had it before writes in its name. number: which state of its study
+    this is, of those that go back by the route, from 1."""
 
     id: int
     route: str
@@ -62,6 +63,7 @@ class Taken:
     source_hash: str
     attempt: int
     created_at: datetime
+    number: int
 
 
 def begin_routes(catalog: Catalog, names: Collection[str]) -> None:
@@ -114,7 +116,12 @@ def take_due(catalog: Catalog, route: str) -> Taken | None:
         row, uid = found
         row.attempts += 1
         row.next_attempt_at = clock(session) + timedelta(seconds=LEASE_S)
-        return Taken(row.id, row.route, uid, row.source_hash, row.attempts, row.created_at)
+        states = sa.select(sa.func.count()).select_from(StudyReturn)
+        states = states.where(
+            StudyReturn.study_id == row.study_id, StudyReturn.route == route, StudyReturn.id <= row.id
+        )
+        number = session.scalar(states) or 1
+        return Taken(row.id, row.route, uid, row.source_hash, row.attempts, row.created_at, number)
 
 
 def still_wanted(catalog: Catalog, taken: Taken) -> str | None:

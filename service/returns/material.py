@@ -48,9 +48,10 @@ class Similar:
 
 @dataclass(frozen=True)
 class Material:
-    """headers: of the current images, frontal first, and of those of the prior that were embedded with them.
+    """headers: of the current images, frontal first; prior_headers: of those of the prior that were embedded with them.
+    number: of the document among those of its series.
 
-    ids: makes UIDs that are always the same for this state of the study, these encoders and this route, whatever
+    ``uid`` makes UIDs that are always the same for this state of the study, these encoders and this route, whatever
     generation is live: what is sent twice is one object.
     """
 
@@ -64,6 +65,7 @@ class Material:
     similar: list[Similar]
     made_at: datetime
     software: str
+    number: int = 1
 
     def uid(self, *parts: str) -> str:
         """Of something in this document."""
@@ -102,7 +104,9 @@ class Desk:
         """Of the encoders. Read once: it is a hash of all their weights."""
         return self._fingerprint()
 
-    def material(self, study_instance_uid: str, route: str, similar: int, made_at: datetime) -> Material:
+    def material(
+        self, study_instance_uid: str, route: str, similar: int, made_at: datetime, number: int = 1
+    ) -> Material:
         """Raises UnknownStudy; ArchiveError not-embedded, source-missing, model-mismatch, and what searching raises."""
         gallery, inference = self._opened()
         fingerprint = inference.encoder.fingerprint
@@ -131,6 +135,7 @@ class Desk:
             similar=_similar(gallery, stored.embedding, filters, fingerprint, similar) if similar else [],
             made_at=made_at,
             software=version("alta-retrieval"),
+            number=number,
         )
 
     def close(self) -> None:

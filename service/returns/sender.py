@@ -138,7 +138,7 @@ class Sender:
         if route.kind == "webhook":
             message, message_id = webhook_message(self._catalog, route, uid, taken.source_hash, taken.created_at)
             return lambda: send_webhook(message, message_id, route.to, self._settings.webhook_key)
-        material = self._desk.material(uid, route.name, route.similar, taken.created_at)
+        material = self._desk.material(uid, route.name, route.similar, taken.created_at, taken.number)
         if material.source_hash != taken.source_hash:
             raise ArchiveError("The study has other images by now.", SUPERSEDED)
         if route.kind == "fhir":

@@ -66,7 +66,7 @@ def structured_report(material: Material) -> Dataset:
             series_number=SERIES_NUMBER,
             series_description="ALTA: similar studies, findings",
             sop_instance_uid=material.uid("document"),
-            instance_number=1,
+            instance_number=material.number,
             manufacturer=MANUFACTURER,
             manufacturer_model_name=MODEL,
             device_serial_number=material.fingerprint[:16],

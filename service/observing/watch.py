@@ -1,9 +1,7 @@
 """Gauges that are read when they are scraped: from the open snapshot, the queues, and with cheap SQL statements."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from time import monotonic
 from typing import Final
 
 import sqlalchemy as sa
@@ -12,7 +10,6 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from index import Catalog, Gallery
-from index.embedding.pending import pending_counts
 from index.returns.listing import count_returns
 from index.tables import KINDS, Job
 from model.errors import AltaError
@@ -21,7 +18,6 @@ __all__ = ["ArchiveWatch"]
 
 log = logging.getLogger(__name__)
 
-PENDING_SECONDS: Final = 30.0  # counting what is not embedded reads every study
 STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled")
 
 FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -32,27 +28,25 @@ FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "alta_jobs": ("Jobs in the database, by state.", ("state",)),
     "alta_returns": ("Results to be sent back in the database, by state.", ("state",)),
     "alta_embeddings_pending": (
-        f"Studies that lack an embedding of the encoders in use; counted every {PENDING_SECONDS:.0f} s.",
+        "Studies that lack an embedding of the encoders in use; counted now and then, of millions every few minutes.",
         ("kind",),
     ),
 }
 
 
 class ArchiveWatch(Collector):
-    """depths: what waits, by line. fingerprint: of the encoders whose missing embeddings are counted. A database
-    that is away costs its gauges."""
+    """depths: what waits, by line. pending: studies that lack an embedding, by kind, none before they were counted. A
+    database that is away costs its gauges."""
 
     def __init__(
         self,
         catalog: Catalog,
         gallery: Gallery,
         depths: Callable[[], Mapping[str, int]],
-        fingerprint: Callable[[], str],
+        pending: Callable[[], Mapping[str, int]],
     ) -> None:
         self._catalog, self._gallery = catalog, gallery
-        self._depths, self._fingerprint = depths, fingerprint
-        self._pending: tuple[float, dict[str, float]] | None = None  # when, and how many of each kind
-        self._counting = threading.Lock()
+        self._depths, self._pending = depths, pending
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Without values: the registry asks when the app starts, when nothing need be counted."""
@@ -68,10 +62,10 @@ class ArchiveWatch(Collector):
         try:
             values["alta_jobs"] = self._jobs_by_state()
             values["alta_returns"] = {state: float(count) for state, count in count_returns(self._catalog).items()}
-            values["alta_embeddings_pending"] = self._pending_by_kind()
+            values["alta_embeddings_pending"] = {kind: float(count) for kind, count in self._pending().items()}
         except (AltaError, SQLAlchemyError) as error:
             log.warning("the database cannot be asked for metrics (%s)", type(error).__name__)
-        values["alta_database_up"] = {"": float(bool(values["alta_embeddings_pending"]))}
+        values["alta_database_up"] = {"": float(bool(values["alta_returns"]))}
         for name, found in values.items():
             family = _family(name)
             for label, value in found.items():
@@ -82,13 +76,6 @@ class ArchiveWatch(Collector):
         with self._catalog.session() as session:
             rows = session.execute(sa.select(Job.state, sa.func.count()).group_by(Job.state))
             return dict.fromkeys(STATES, 0.0) | {row[0]: row[1] for row in rows}
-
-    def _pending_by_kind(self) -> dict[str, float]:
-        with self._counting:
-            if self._pending is None or monotonic() - self._pending[0] > PENDING_SECONDS:
-                counts = pending_counts(self._catalog, self._fingerprint())
-                self._pending = monotonic(), dict(counts)
-            return self._pending[1]
 
 
 def _family(name: str) -> GaugeMetricFamily:

@@ -3,13 +3,15 @@
 import asyncio
 from datetime import UTC, datetime
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Final, TypeVar
 
 import anyio.to_thread
 
+from index.tables import IMAGE, REPORT
+
 from ..resources import Resources
-from ..schemas import OperationsReply, Reason
+from ..schemas import EmbeddingNow, OperationsReply, Reason
 from . import parts
 from .kept import Kept, Lane, Reading
 from .process import ProcessFigures
@@ -60,6 +62,17 @@ class Operations:
         while monotonic() < ends and any(lane.is_busy for lane in self._lanes):
             await asyncio.sleep(LOOK_S)
         return await anyio.to_thread.run_sync(self._put_together, limiter=self._resources.probes)
+
+    def pending(self) -> dict[str, int]:
+        """Studies that lack an embedding, by kind, as counted last; waits two seconds at most for the first count."""
+        *_, lane = self._lanes
+        (part,) = self.kept["slowest"]
+        lane.ask()
+        ends = monotonic() + PATIENCE_S
+        while part.reading.value is None and lane.is_busy and monotonic() < ends:
+            sleep(LOOK_S)
+        found: EmbeddingNow | None = part.reading.value
+        return {} if found is None else {IMAGE: found.image.missing, REPORT: found.report.missing}
 
     def close(self) -> None:
         for lane in self._lanes:

@@ -38,7 +38,9 @@ LABEL org.opencontainers.image.title="alta-retrieval" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="python:${PYTHON}-slim-bookworm" \
       alta.variant="${VARIANT}"
-RUN groupadd --system --gid 10001 alta \
+# Names of time zones (TZ) are looked up there: without them all of them would be UTC.
+RUN test -d /usr/share/zoneinfo/Europe \
+    && groupadd --system --gid 10001 alta \
     && useradd --system --uid 10001 --gid alta --home-dir /tmp --no-create-home --shell /usr/sbin/nologin alta \
     && install -d -m 0700 -o alta -g alta /data
 COPY --from=build /opt/alta /opt/alta

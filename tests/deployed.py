@@ -64,8 +64,9 @@ def filled_in(written: Any, given: Mapping[str, str]) -> Any:
 
 
 def compose(path: str = "docker-compose.yml", **given: str) -> dict[str, Any]:
-    """A compose file with the variables that are ``given``, and a password."""
-    return filled_in(yaml.safe_load((ROOT / path).read_text()), {"DEPLOY_DB_PASSWORD": "p@ss/%", **given})
+    """A compose file with the variables that are ``given``, a password and a time zone."""
+    needed = {"DEPLOY_DB_PASSWORD": "p@ss/%", "DEPLOY_TZ": "Europe/Berlin"}
+    return filled_in(yaml.safe_load((ROOT / path).read_text()), {**needed, **given})
 
 
 def manifests(*folders: str) -> Iterator[dict[str, Any]]:

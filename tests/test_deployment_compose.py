@@ -44,6 +44,12 @@ def test_without_a_password_nothing_starts() -> None:
         compose(DEPLOY_DB_PASSWORD="")
 
 
+def test_nobody_is_in_utc_unasked() -> None:
+    with pytest.raises(AssertionError, match="DEPLOY_TZ"):
+        compose(DEPLOY_TZ="")
+    assert {SERVICES[name]["environment"]["TZ"] for name in OURS} == {"Europe/Berlin"}
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_the_product_takes_its_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of({"ALTA_HOST": "0.0.0.0", **SERVICES[name]["environment"]}, monkeypatch)

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from index.tables import Generation
 from model.calibration import Calibration
 from model.checkpoint import read_fingerprint
 from model.errors import ArchiveError
-from service.doctor import data_folder, database, decoders, encoders
+from service.doctor import data_folder, database, decoders, encoders, time_zone
 from service.doctor.data_folder import check_data_folder
 from service.doctor.database import check_clock, check_database, file_system_of
 from service.doctor.decoders import SYNTAXES, check_decoders, decoded_difference
@@ -32,6 +33,7 @@ from service.doctor.exposure import check_access
 from service.doctor.finding import Finding
 from service.doctor.index_files import check_index
 from service.doctor.installation import Check, Installation
+from service.doctor.time_zone import check_time_zone
 from service.doctor.versions import check_versions
 from service.settings import DEMO_ENCODERS, Settings
 from tests.test_generations import add_embeddings, unit
@@ -250,6 +252,22 @@ def test_a_clock_that_is_behind_what_was_written_or_in_another_year_is_said(
     assert "something was written at" in states(check_clock, install())["clock"].saw
     Earlier.behind = timedelta(days=20 * 365)
     assert states(check_clock, install())["clock"].state == "fail"
+
+
+def test_a_time_zone_that_nobody_named_or_that_is_none_is_said(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = {"name": "b", "arrivals": ("stow",), "kind": "sr", "to": "https://pacs.example/dicom"}
+    back = install(return_routes=(route,))
+    monkeypatch.setattr(time_zone.time, "localtime", lambda: time.gmtime(0))
+    assert states(check_time_zone, back)["time zone"].state == "warn"
+    assert states(check_time_zone, install())["time zone"].state == "ok"
+    (tmp_path / "Etc").mkdir()
+    (tmp_path / "Etc" / "UTC").touch()
+    monkeypatch.setattr(time_zone.zoneinfo, "TZPATH", (str(tmp_path),))
+    for named, state in (("CHANGE-ME", "fail"), ("Etc/UCT", "fail"), ("CET-1CEST", "ok"), ("Etc/UTC", "ok")):
+        found = states(check_time_zone, Installation(back.settings, {"TZ": named}))["time zone"]
+        assert found.state == state, named
 
 
 def test_cuda_that_is_asked_for_and_absent_fails(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:

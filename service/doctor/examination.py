@@ -20,6 +20,7 @@ from .finding import Finding, fail
 from .index_files import check_index
 from .installation import Check, Installation
 from .network import check_network
+from .time_zone import check_time_zone
 from .versions import check_versions
 
 __all__ = ["Examination", "examine"]
@@ -31,6 +32,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("data folder", check_data_folder),
     ("database", check_database),
     ("clock", check_clock),
+    ("time zone", check_time_zone),
     ("device", check_device),
     ("encoders", check_encoders),
     ("calibration", check_calibration),

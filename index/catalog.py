@@ -36,6 +36,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+NEWER = "a newer release made it. Use that one, or a backup of before it."
 WHICH = "Is it the right one? ALTA_DATA_DIR (data/demo for the demo's) or ALTA_DATABASE_URL names it."
 BUSY_TIMEOUT_MS = 60_000  # writers wait for each other rather than fail
 PATIENT_SECRET = "patient-key"
@@ -159,7 +160,7 @@ def open_catalog(url: str | sa.URL) -> Catalog:
         state = f"The catalog {catalog.url} has schema {found or 'none'}, expected {expected}"
         known = found in [entry.revision for entry in script.walk_revisions()]
         older = f"{state}: back it up with the release that made it, then run `alta db upgrade`."
-        newer = f"{state}: a newer release made it. Use that one, or a backup of before it."
+        newer = f"{state}: {NEWER}"
         message = (older if known else newer) if found else f"{state}. {WHICH} If so: `alta db upgrade`."
         raise ArchiveError(message, "schema-outdated")
     catalog.patient_key("")  # makes the secret now: a writer that needs it later would wait for itself
@@ -189,7 +190,7 @@ def migrate(url: str | sa.URL, revision: str = "head") -> None:
     user alone: reports and secrets are in them.
 
     Safe to run by several processes at once: one works, the others wait and find it done.
-    Raises ArchiveError: database-unavailable.
+    Raises ArchiveError: database-unavailable; schema-outdated, where a newer release made what is there.
     """
     if file := sqlite_file(url):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -198,12 +199,12 @@ def migrate(url: str | sa.URL, revision: str = "head") -> None:
     catalog = Catalog(url)
     try:
         with as_file(files("migrations")) as folder, _reported(catalog), catalog.write() as session:
-            _run_alembic(session.connection(), folder, revision)
+            _run_alembic(session.connection(), folder, revision, catalog.url)
     finally:
         catalog.close()
 
 
-def _run_alembic(connection: sa.Connection, folder: Path, revision: str) -> None:
+def _run_alembic(connection: sa.Connection, folder: Path, revision: str, shown: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -212,6 +213,9 @@ def _run_alembic(connection: sa.Connection, folder: Path, revision: str) -> None
     revisions = [entry.revision for entry in script.walk_revisions()]
     target = script.get_current_head() if revision == "head" else revision
     newer_first = [*revisions, None]
+    if current not in newer_first:
+        message = f"The catalog {shown} has schema {current}, expected {script.get_current_head()}: {NEWER}"
+        raise ArchiveError(message, "schema-outdated")
     if current is not None and newer_first.index(target if target != "base" else None) > newer_first.index(current):
         command.downgrade(config, revision)
     else:

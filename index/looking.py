@@ -18,13 +18,26 @@ from sqlalchemy.orm import Session
 from model.errors import ArchiveError
 
 from .catalog import Catalog, sqlite_file
-from .tables import Embedding, EmbeddingFailure, Instance, Study
+from .tables import (
+    ApiKey,
+    AuditEntry,
+    Base,
+    DeletedStudy,
+    Embedding,
+    EmbeddingFailure,
+    ForgottenPatient,
+    Instance,
+    Report,
+    Study,
+)
 
 __all__ = ["Facts", "Looking", "Revisions", "holds_older_rows", "look_at", "read_facts", "read_revisions", "undamaged"]
 
 PATIENCE_SECONDS: Final = 5
 SLOWEST_QUERY_SECONDS: Final = 60
 WAL_VERSION: Final = b"\x02\x02"  # bytes 18 and 19 of a SQLite file: read and written with a write-ahead log
+# Tables whose rows nothing makes again; an installation that has none yet may be brought up without a backup.
+TO_LOSE: Final[tuple[type[Base], ...]] = (Study, Report, ApiKey, AuditEntry, ForgottenPatient, DeletedStudy)
 
 
 @dataclass(frozen=True)
@@ -126,7 +139,7 @@ def read_revisions(catalog: Looking) -> Revisions:
 
 
 def holds_older_rows(url: str) -> str:
-    """The revision of an older release's schema with a study in it; empty where there is nothing to lose.
+    """The revision of an older release's schema in which ``TO_LOSE`` has a row; empty where there is nothing to lose.
 
     Raises ArchiveError database-unavailable.
     """
@@ -138,7 +151,10 @@ def holds_older_rows(url: str) -> str:
         if revisions.found is None or revisions.found not in revisions.known[1:]:
             return ""
         with catalog.session() as session:
-            return revisions.found if session.scalar(sa.select(Study.id).limit(1)) is not None else ""
+            there = sa.inspect(session.connection()).get_table_names()  # that release may lack some
+            tables = [row.__table__ for row in TO_LOSE if row.__tablename__ in there]
+            kept = any(session.scalar(sa.select(sa.literal(1)).select_from(table).limit(1)) for table in tables)
+            return revisions.found if kept else ""
 
 
 def read_facts(catalog: Looking) -> Facts:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from index import Catalog, Gallery, build_generation, live_generation, migrate, open_catalog
 from index.catalog import create_schema
-from index.looking import look_at, read_revisions
+from index.looking import holds_older_rows, look_at, read_revisions
 from model.errors import ArchiveError
 from tests.fakes import FakeEncoder
 from tests.test_cli import Alta
@@ -143,3 +143,23 @@ def test_a_schema_of_a_newer_release_is_neither_used_nor_changed(sqlite_url: str
     with pytest.raises(ArchiveError, match="a newer release made it") as caught:
         open_catalog(sqlite_url)
     assert caught.value.slug == "schema-outdated"
+    with pytest.raises(ArchiveError, match=r"schema 9999, expected \d+: a newer release made it") as caught:
+        migrate(sqlite_url)
+    assert caught.value.slug == "schema-outdated"
+
+
+@pytest.mark.parametrize(
+    ("before", "table", "columns", "values"),
+    [
+        ("0002", "forgotten_patient", "key, patient, created_at", "'1', '2', '2026-01-01'"),
+        ("0003", "api_key", "id, name, secret_sha256, scopes, created_at", "'1', 'a', '0', 'search', '2026-01-01'"),
+    ],
+)
+def test_what_is_no_study_can_be_lost_too(sqlite_url: str, before: str, table: str, columns: str, values: str) -> None:
+    migrate(sqlite_url, before)
+    assert holds_older_rows(sqlite_url) == ""
+    catalog = Catalog(sqlite_url)
+    with catalog.write() as session:
+        session.execute(sa.text(f"INSERT INTO {table} ({columns}) VALUES ({values})"))
+    catalog.close()
+    assert holds_older_rows(sqlite_url) == before

@@ -119,8 +119,8 @@ def upgrade(
     older = holds_older_rows(settings.catalog_url)
     if older and not backed_up:
         raise InputError(
-            f"{shown_database(settings)} has the schema {older} of an older release, and studies. Brought up, it is of"
-            " no use to that release any more: first back it up with that release (alta db backup FILE), then say"
+            f"{shown_database(settings)} has the schema {older} of an older release, and is not empty. Brought up, it"
+            " is of no use to that release any more: first back it up with that release (alta db backup FILE), then say"
             " alta db upgrade --backed-up",
             "not-backed-up",
         )

@@ -1,7 +1,8 @@
 """By which door a study came is kept, and from that what is to be sent back: once a state of a study and a route."""
 
 import io
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pydicom
@@ -12,23 +13,27 @@ from pynetdicom import AE
 
 from index import Catalog, ReceivedStore, ingest_received, migrate, open_catalog
 from index.intake.arrival import DICOM, STOW, Arrival
-from index.keeping.delete_study import delete_study
-from index.keeping.forget import forget_patient
+from index.keeping.delete_study import delete_study, preview_deletion
+from index.keeping.forget import forget_patient, preview_forget
 from index.keeping.forgotten import NamedPatient
 from index.listeners.storage_scp import StorageScp
+from index.returns import queue
 from index.returns.listing import count_returns, list_returns, retry_returns
 from index.returns.queue import (
+    EXPIRES_AFTER,
     LEASE_S,
     WITHIN,
     Wanted,
     begin_routes,
     give_up,
+    keep_made,
     later,
     note_due,
     sent,
     still_wanted,
     take_due,
 )
+from index.returns.tidying import KEPT_FOR, tidy_returns
 from index.tables import Instance, Setting, StudyArrival, StudyReturn
 from service.returns.diagnostic_report import diagnostic_report
 from service.returns.structured_report import structured_report, written
@@ -189,6 +194,104 @@ def test_a_state_that_was_overtaken_before_it_was_sent_gives_way_to_the_new_one(
     assert taken is not None and still_wanted(world.catalog, taken) == "superseded"
     give_up(world.catalog, taken, "superseded")
     assert due(world) == 1  # nothing has gone back yet
+    counts = count_returns(world.catalog)
+    assert (counts["given-up"], counts["superseded"], counts["waiting"]) == (0, 1, 1)
+    assert retry_returns(world.catalog) == 1  # what is waiting, alone
+
+
+def test_a_state_that_was_overtaken_unsent_and_comes_back_is_returned(world: Returning) -> None:
+    world.arrive(chest_dataset(study="1.2.3.1", seed=1, StudyDate="20240301"))
+    world.embed()
+    assert due(world) == 1
+    (first,) = rows(world.catalog)
+    world.arrive(chest_dataset(study="1.2.3.0", seed=9, StudyDate="20230101"), by=None)
+    world.embed()
+    taken = take_due(world.catalog, "pacs")
+    assert taken is not None
+    give_up(world.catalog, taken, "superseded")
+    delete_study(world.catalog, "1.2.3.0", world.store)  # the prior; the study is as it was
+    world.embed()
+    assert due(world) == 1
+    again = take_due(world.catalog, "pacs")
+    assert again is not None and (again.id, again.source_hash, again.attempt) == (first.id, first.source_hash, 2)
+    assert still_wanted(world.catalog, again) is None and due(world) == 0
+
+
+def test_old_studies_that_arrive_now_are_not_returned(world: Returning) -> None:
+    """A PACS that is migrated sends ten years of studies, and must not be sent as many results."""
+    today = datetime.now(UTC).date()
+    for number, days in enumerate((0, 6, 30, 3000)):
+        date = f"{today - timedelta(days=days):%Y%m%d}"
+        world.arrive(chest_dataset(study=f"1.2.3.{number}", seed=number, PatientID=f"P{number}", StudyDate=date))
+    world.arrive(chest_dataset(study="1.2.3.9", seed=9, PatientID="P9", StudyDate=None))
+    world.embed()
+    assert due(world, route=replace(ROUTE, max_age_days=7)) == 3  # those of a week, and the undated one
+    found = {one.study_instance_uid for one in list_returns(world.catalog)}
+    assert found == {"1.2.3.0", "1.2.3.1", "1.2.3.9"}
+    assert due(world) == 2
+
+
+def test_a_look_makes_so_many_rows_and_the_next_the_others(world: Returning, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "AT_ONCE", 2)
+    for number in range(3):
+        world.arrive(chest_dataset(study=f"1.2.3.{number}", seed=number, PatientID=f"P{number}"))
+    world.embed()
+    assert [due(world) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_study_is_quiet_when_no_image_comes_by_any_door(world: Returning) -> None:
+    world.arrive(chest_dataset(study="1.2.3.1", seed=1))
+    let_time_pass(world.catalog, timedelta(seconds=61))
+    with world.catalog.write() as session:
+        session.scalars(sa.select(Setting).where(Setting.name == "return-route:pacs")).one().value = "2020-01-01T00:00"
+    lateral = chest_dataset(study="1.2.3.1", sop="1.2.3.1.77", seed=5, ViewPosition="LL")
+    world.arrive(lateral, by=Arrival(STOW))
+    world.embed()
+    assert due(world, quiet_s=60.0) == 0
+    let_time_pass(world.catalog, timedelta(seconds=61))
+    assert due(world, quiet_s=60.0) == 1
+
+
+def test_what_was_made_is_kept_until_it_is_sent_and_names_no_study_that_is_gone(world: Returning) -> None:
+    world.arrive(*(chest_dataset(study=f"1.2.3.{one}", seed=one, PatientID=f"P{one}") for one in (1, 2)))
+    world.embed()
+    due(world)
+    taken = take_due(world.catalog, "pacs")
+    assert taken is not None and taken.made is None
+    assert keep_made(world.catalog, taken, "result", ["1.2.3.2"])
+    assert not keep_made(world.catalog, taken, "result", ["1.2.3.99"])
+    later(world.catalog, taken, "not-reached")
+    delete_study(world.catalog, "1.2.3.2", world.store)
+    let_time_pass(world.catalog, timedelta(minutes=2))
+    again = take_due(world.catalog, "pacs")
+    assert again is not None and again.made is None
+    assert not keep_made(world.catalog, taken, "result", [])  # who had it before
+    assert keep_made(world.catalog, again, "result", []) and rows(world.catalog)[0].made == "result"
+    assert sent(world.catalog, again, "1.2.3.4.5")
+    (row,) = rows(world.catalog)
+    assert (row.made, row.sop_instance_uid) == (None, "1.2.3.4.5")
+
+
+def test_rows_that_nobody_takes_any_more_come_to_an_end(world: Returning) -> None:
+    world.arrive(*(chest_dataset(study=f"1.2.3.{one}", seed=one, PatientID=f"P{one}") for one in (1, 2, 3)))
+    world.embed()
+    due(world)
+    first, second = (take_due(world.catalog, "pacs") for _ in range(2))
+    assert first is not None and second is not None
+    sent(world.catalog, first, "1.2.3.4.5")
+    give_up(world.catalog, second, "not-reached")
+    assert tidy_returns(world.catalog, []) == 0
+    let_time_pass(world.catalog, EXPIRES_AFTER + timedelta(minutes=1))
+    assert tidy_returns(world.catalog, ["pacs"]) == 0  # its sender sees to it
+    assert tidy_returns(world.catalog, ["other"]) == 1
+    assert [one.error for one in list_returns(world.catalog, state="given-up")] == ["expired", "not-reached"]
+    with world.catalog.write() as session:
+        for row in session.scalars(sa.select(StudyReturn).where(StudyReturn.given_up_at.is_not(None))):
+            row.given_up_at = row.created_at - KEPT_FOR
+    assert tidy_returns(world.catalog, []) == 2
+    let_time_pass(world.catalog, 2 * WITHIN)
+    assert tidy_returns(world.catalog, []) == 3 and arrivals(world.catalog) == []
+    assert [row.sop_instance_uid for row in rows(world.catalog)] == ["1.2.3.4.5"]  # what receivers have
 
 
 def test_a_row_is_one_senders_until_its_time_is_over(world: Returning) -> None:
@@ -204,7 +307,7 @@ def test_a_row_is_one_senders_until_its_time_is_over(world: Returning) -> None:
     assert still_wanted(world.catalog, first) == "taken-over" and still_wanted(world.catalog, second) is None
     assert not sent(world.catalog, first)
     assert sent(world.catalog, second)
-    assert count_returns(world.catalog) == {"waiting": 0, "sent": 1, "given-up": 0}
+    assert count_returns(world.catalog) == {"waiting": 0, "sent": 1, "given-up": 0, "superseded": 0}
     let_time_pass(world.catalog, timedelta(days=1))
     assert take_due(world.catalog, "pacs") is None
 
@@ -240,12 +343,21 @@ def test_rows_go_with_a_study_that_is_deleted_or_whose_patient_is_forgotten(worl
     assert due(world) == 2
     first, second = take_due(world.catalog, "pacs"), take_due(world.catalog, "pacs")
     assert first is not None and second is not None
+    world.arrive(chest_dataset(study="1.2.3.3", seed=3, PatientID="P2"))
+    world.embed()
+    due(world)
+    third = take_due(world.catalog, "pacs")
+    assert third is not None and sent(world.catalog, third)
+    assert preview_deletion(world.catalog, "1.2.3.3", world.store).sent_back == {"pacs": 1}
+    assert preview_deletion(world.catalog, "1.2.3.1", world.store).sent_back == {}
     delete_study(world.catalog, "1.2.3.1", world.store)
     left = {row.study_id for row in rows(world.catalog)}
-    assert len(left) == 1 and len(arrivals(world.catalog)) == 1
+    assert len(left) == 2 and len(arrivals(world.catalog)) == 2
     world.index()
     patient = NamedPatient("P2", None)
-    forget_patient(world.catalog, patient, store=world.store, generations=world.settings.generations_dir)
+    assert preview_forget(world.catalog, patient, world.store).sent_back == {"pacs": 1}
+    done = forget_patient(world.catalog, patient, store=world.store, generations=world.settings.generations_dir)
+    assert done.sent_back == {"pacs": 1} and done.complete
     assert rows(world.catalog) == [] and arrivals(world.catalog) == []
     for taken in (first, second):
         assert still_wanted(world.catalog, taken) == "gone"

@@ -24,6 +24,7 @@ from ..engines import LOCAL_ENGINES, Engine
 from ..generations.lifecycle import rebuild_live
 from ..intake.ingest import ingest_received
 from ..intake.received import ReceivedStore
+from ..returns.listing import sent_by_route
 from ..tables import Base, Secret, Setting
 from .backup import list_backups
 from .backup_file import open_for_change, partial_files, side_files, sqlite_url
@@ -51,15 +52,17 @@ class _Note:
     accessions: list[str] = field(default_factory=list)
     own_files: list[str] = field(default_factory=list)
     in_place: list[str] = field(default_factory=list)
+    sent_back: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Forgotten:
     """places: what was there and what is left, by place. in_place: files that lie where others keep them: theirs to
-    remove."""
+    remove. sent_back: documents of the patient's studies that receivers have, by route: theirs to remove as well."""
 
     places: list[Place]
     in_place: list[str]
+    sent_back: dict[str, int]
 
     @property
     def complete(self) -> bool:
@@ -71,10 +74,10 @@ def preview_forget(catalog: Catalog, patient: NamedPatient, store: ReceivedStore
     with catalog.session() as session:
         note = _read_note(session, _note_name(catalog, patient))
         rows = find_patient_rows(session, patient, catalog.patient_key, _known(note))
-    _add(note, rows, store)
+        _add(session, note, rows, store)
     places = [Place(name, count, None) for name, count in note.found.items()]
     places += [Place(f"backup {info.path}", None, None) for info in list_backups(catalog)]
-    return Forgotten(places, note.in_place)
+    return Forgotten(places, note.in_place, note.sent_back)
 
 
 def forget_patient(
@@ -96,7 +99,7 @@ def forget_patient(
         _delete_securely(session)
         note = _read_note(session, name)
         rows = find_patient_rows(session, patient, catalog.patient_key, _known(note))
-        _add(note, rows, store)
+        _add(session, note, rows, store)
         refused = patient.refused_keys(catalog.patient_key, rows.study_uids, rows.accessions)
         erase(session, rows, refused, patient.key(catalog.patient_key))
         session.execute(sa.delete(Setting).where(Setting.name == name))
@@ -126,7 +129,7 @@ def forget_patient(
         unreachable=unreachable,
         problem=problem,
     )
-    outcome = Forgotten(places, note.in_place)
+    outcome = Forgotten(places, note.in_place, note.sent_back)
     if not outcome.complete:
         with catalog.write() as session:  # the next run has to know what to look for
             session.add(Setting(name=name, value=json.dumps(asdict(note))))
@@ -138,7 +141,7 @@ def forget_patient(
     return outcome
 
 
-def _add(note: _Note, rows: PatientRows, store: ReceivedStore) -> None:
+def _add(session: Session, note: _Note, rows: PatientRows, store: ReceivedStore) -> None:
     """What this run found, beside what an earlier one did."""
     counts = {
         "patients": len(rows.patients),
@@ -149,6 +152,8 @@ def _add(note: _Note, rows: PatientRows, store: ReceivedStore) -> None:
     }
     for table, count in counts.items():
         note.found[table] = note.found.get(table, 0) + count
+    for route, count in sent_by_route(session, rows.studies).items():
+        note.sent_back[route] = note.sent_back.get(route, 0) + count
     own = {path for path in rows.paths if store.owns(Path(path))}
     note.own_files = sorted({*note.own_files, *own})
     note.in_place = sorted({*note.in_place, *rows.paths} - set(note.own_files))

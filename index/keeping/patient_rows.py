@@ -16,6 +16,7 @@ from model.errors import ArchiveError
 from ..batches import batched
 from ..embedding.removal import remove_embeddings
 from ..intake.study_sources import refresh_sources
+from ..returns.queue import forget_made
 from ..tables import (
     ACCEPTED,
     Embedding,
@@ -151,6 +152,7 @@ def erase(session: Session, rows: PatientRows, refuse: Iterable[str], deed: str)
             session.execute(sa.delete(column.class_).where(column.in_(batch)))
     refresh_sources(session, touched - set(rows.patients))
     _unmention(session, rows.uids)
+    forget_made(session)
 
 
 def _patient(session: Session, patient: NamedPatient, pseudonym: Pseudonym, found: PatientRows) -> None:

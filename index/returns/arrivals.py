@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from ..catalog import Catalog
 from ..intake.arrival import Arrival
+from ..jobs.ending import clock
 from ..tables import ACCEPTED, Instance, StudyArrival
-from ..tables.base import now
 
 __all__ = ["note_arrivals"]
 
@@ -25,7 +25,7 @@ def note_arrivals(catalog: Catalog, arrived: Mapping[str, frozenset[Arrival]]) -
         if not _missing(session, arrived):
             return
     with catalog.write() as session:
-        moment = now()  # as rows of files are dated
+        moment = clock(session)  # by which the queue judges it
         for (study_id, arrival), row in _missing(session, arrived).items():
             if row is None:
                 where = {"study_id": study_id, "door": arrival.door, "sender": arrival.sender}

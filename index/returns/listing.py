@@ -1,31 +1,50 @@
 """What became of results: shown, counted, and tried once more when somebody asks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
+from ..batches import batched
 from ..catalog import JOBS_LOCK, Catalog
 from ..jobs.ending import clock
 from ..tables import Study, StudyReturn
 from .queue import EXPIRES_AFTER
+from .queue import SUPERSEDED as OVERTAKEN
 
-__all__ = ["GIVEN_UP", "SENT", "STATES", "WAITING", "ReturnRecord", "count_returns", "list_returns", "retry_returns"]
+__all__ = [
+    "GIVEN_UP",
+    "SENT",
+    "STATES",
+    "SUPERSEDED",
+    "WAITING",
+    "ReturnRecord",
+    "count_returns",
+    "list_returns",
+    "retry_returns",
+    "sent_by_route",
+]
 
 WAITING: Final = "waiting"
 SENT: Final = "sent"
 GIVEN_UP: Final = "given-up"
-STATES: Final = (WAITING, SENT, GIVEN_UP)
+SUPERSEDED: Final = "superseded"  # never sent, as the study has other images or another prior by now
+STATES: Final = (WAITING, SENT, GIVEN_UP, SUPERSEDED)
 
 _STATE: Final = sa.case(
-    (StudyReturn.sent_at.is_not(None), SENT), (StudyReturn.given_up_at.is_not(None), GIVEN_UP), else_=WAITING
+    (StudyReturn.sent_at.is_not(None), SENT),
+    (StudyReturn.given_up_at.is_(None), WAITING),
+    (StudyReturn.last_error == OVERTAKEN, SUPERSEDED),
+    else_=GIVEN_UP,
 )
 
 
 @dataclass(frozen=True)
 class ReturnRecord:
-    """state: waiting, sent or given-up. error: slug of the last attempt."""
+    """state: waiting, sent, given-up or superseded. error: slug of the last attempt."""
 
     study_instance_uid: str
     route: str
@@ -61,7 +80,7 @@ def count_returns(catalog: Catalog) -> dict[str, int]:
 
 def retry_returns(catalog: Catalog, *, study_instance_uid: str | None = None, route: str | None = None) -> int:
     """Make due now what waits or was given up, of one study, route or all; returns how many. What was sent stays so."""
-    where: list[Any] = [StudyReturn.sent_at.is_(None)]
+    where: list[Any] = [_STATE.in_((WAITING, GIVEN_UP))]
     if study_instance_uid is not None:
         study = sa.select(Study.id).where(Study.study_instance_uid == study_instance_uid)
         where.append(StudyReturn.study_id.in_(study))
@@ -72,3 +91,15 @@ def retry_returns(catalog: Catalog, *, study_instance_uid: str | None = None, ro
         # The attempts stay: whoever is sending one of these now must not write in the name of the next attempt.
         values = {"given_up_at": None, "next_attempt_at": moment, "expires_at": moment + EXPIRES_AFTER}
         return int(session.execute(sa.update(StudyReturn).where(*where).values(**values)).rowcount)  # type: ignore[attr-defined]
+
+
+def sent_by_route(session: Session, study_ids: Iterable[int]) -> dict[str, int]:
+    """How many documents of these studies receivers have, by route."""
+    found: dict[str, int] = {}
+    for batch in batched(sorted(study_ids), 500):
+        query = sa.select(StudyReturn.route, sa.func.count()).where(
+            StudyReturn.study_id.in_(batch), StudyReturn.sent_at.is_not(None)
+        )
+        for route, count in session.execute(query.group_by(StudyReturn.route).order_by(StudyReturn.route)):
+            found[route] = found.get(route, 0) + count
+    return found

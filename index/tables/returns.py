@@ -24,10 +24,11 @@ class StudyArrival(Base):
 
 
 class StudyReturn(Base):
-    """Results of one state of a study that go back by one route, until they were taken or given up.
+    """Results of one state of a study that go back by one route. What was sent stays: it says what the receiver has.
 
-    ``attempts`` counts how often somebody began to send and never goes back: with it, a sender that has lost the row to
-    another is told from who has it now.
+    ``made``: the result as it was first made, without anything of the patient, until it was taken or given up: a
+    document that is sent again is the same one. ``attempts`` counts how often somebody began to send and never goes
+    back: with it, a sender that has lost the row to another is told from who has it now.
     """
 
     __tablename__ = "study_return"
@@ -46,4 +47,6 @@ class StudyReturn(Base):
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     given_up_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_error: Mapped[str | None] = mapped_column(sa.String(64))
+    made: Mapped[str | None] = mapped_column(sa.Text)
+    sop_instance_uid: Mapped[str | None] = mapped_column(sa.String(64))  # of the structured report that was sent
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

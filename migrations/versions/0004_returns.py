@@ -39,6 +39,8 @@ def upgrade() -> None:
         sa.Column("sent_at", TIME, nullable=True),
         sa.Column("given_up_at", TIME, nullable=True),
         sa.Column("last_error", sa.String(length=64), nullable=True),
+        sa.Column("made", sa.Text(), nullable=True),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=True),
         sa.Column("created_at", TIME, nullable=False),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name=op.f("fk_study_return_study_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_study_return")),

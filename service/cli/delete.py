@@ -1,7 +1,8 @@
 """``alta archive delete | restore``: one study, out of the archive and in again."""
 
+from collections.abc import Mapping
 from contextlib import closing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +13,10 @@ from .console import console
 from .operator import operator
 from .settings import archive_settings
 
-__all__ = ["delete", "restore"]
+if TYPE_CHECKING:
+    from index.keeping.delete_study import Deletion
+
+__all__ = ["delete", "restore", "say_what_was_sent_back"]
 
 StudyUid = Annotated[str, typer.Argument(help="The StudyInstanceUID (0020,000D).")]
 
@@ -36,14 +40,14 @@ def delete(
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     with closing(open_catalog(settings.catalog_url)) as catalog:
         if dry_run or not yes:
-            _show("To be deleted", **vars(preview_deletion(catalog, study_instance_uid, store)))
+            _show("To be deleted", preview_deletion(catalog, study_instance_uid, store))
             if dry_run:
                 return
             if not typer.confirm("Delete this study?"):
                 raise typer.Exit(1)
         deletion = delete_study(catalog, study_instance_uid, store)
         record_events(catalog, [Event(operator(), "study-deleted", study_key(catalog, study_instance_uid))])
-    _show("Deleted", **vars(deletion))
+    _show("Deleted", deletion)
     console.print("Undo: alta archive restore, then ingest its folder again or have it sent again.")
 
 
@@ -63,6 +67,14 @@ def restore(study_instance_uid: StudyUid) -> None:
     console.print("It is let in again. Next: alta ingest, or have it sent again.")
 
 
-def _show(title: str, **counts: int) -> None:
+def say_what_was_sent_back(by_route: Mapping[str, int]) -> None:
+    if by_route:
+        told = ", ".join(f"{count} by {route}" for route, count in by_route.items())
+        console.print(f"Results that were sent back, and are the receivers' to remove: {told}.")
+
+
+def _show(title: str, deletion: "Deletion") -> None:
+    counts = {name: count for name, count in vars(deletion).items() if name != "sent_back"}
     told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
     console.print(f"{title}: {told}.")
+    say_what_was_sent_back(deletion.sent_back)

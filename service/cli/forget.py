@@ -11,6 +11,7 @@ from model.errors import InputError
 
 from .archive import archive
 from .console import console, progress_bar, staged_progress
+from .delete import say_what_was_sent_back
 from .operator import operator
 from .settings import archive_settings, shown_database
 
@@ -154,6 +155,7 @@ def _show(outcome: "Forgotten", title: str) -> None:
         left = "?" if place.left is None else str(place.left)
         table.add_row(escape(place.name), "" if place.found is None else str(place.found), left, escape(place.note))
     console.print(table)
+    say_what_was_sent_back(outcome.sent_back)
     if outcome.in_place:
         console.print(f"{len(outcome.in_place)} files lie where others keep them, and are theirs to remove:")
         for path in outcome.in_place:

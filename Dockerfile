@@ -1,7 +1,7 @@
 # The service and the command line, from the locks with hashes of requirements/. On a GPU:
-#   docker build --build-arg VARIANT=cuda -t alta:cuda .
+#   docker build --build-arg VARIANT=cuda -t alta:0.1.0-cuda .
 # On a processor, where pip has to be told of an index with torch's CPU wheels (requirements/cpu.lock has their hashes):
-#   docker build --build-arg TORCH_INDEX=<its URL> -t alta:cpu .
+#   docker build --build-arg TORCH_INDEX=<its URL> -t alta:0.1.0-cpu .
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build

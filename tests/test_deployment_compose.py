@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from ipaddress import ip_network
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.documented import require_command
 FILE = compose()
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("alta:")]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 SEALED = sorted(set(SERVICES) - {"orthanc"})  # whose image writes its own configuration
 
 
@@ -36,12 +38,25 @@ def test_what_can_be_chosen_is_listed() -> None:
 
 def test_the_list_says_what_happens_without_it() -> None:
     given = {name: value for name, value in ENV_EXAMPLE.items() if value}
-    assert compose(**given) == compose(ALTA_RECEIVE="0")
+    assert compose(**given) == compose()
+    over = "deploy/compose.gpu.yml"
+    assert compose(over, **given) == compose(over)
+
+
+def test_settings_that_are_the_hospitals_to_choose_are_taken_from_their_file() -> None:
+    """`environment` wins over `env_file`: what stands there, even empty, makes a line of that file go unheeded."""
+    decided = {name for service in SERVICES.values() for name in service.get("environment", ()) if "ALTA_" in name}
+    assert not decided & {"ALTA_MODEL_PATH", "ALTA_RECEIVE", "ALTA_RETURN_ROUTES", "ALTA_OIDC_ISSUER"}
+    assert all(name.startswith("DEPLOY_") for name in ENV_EXAMPLE)
 
 
 def test_without_a_password_nothing_starts() -> None:
     with pytest.raises(AssertionError, match="DEPLOY_DB_PASSWORD"):
         compose(DEPLOY_DB_PASSWORD="")
+
+
+def test_images_are_named_by_this_version() -> None:
+    assert {SERVICES[name]["image"] for name in OURS} == {f"alta:{VERSION}-cpu"}
 
 
 def test_nobody_is_in_utc_unasked() -> None:
@@ -157,7 +172,7 @@ def test_the_gpu_file_changes_services_that_there_are(monkeypatch: pytest.Monkey
     over = compose("deploy/compose.gpu.yml")["services"]
     assert sorted(over) == sorted(OURS)
     for name in OURS:
-        assert over[name]["image"] == "alta:cuda" and over[name]["build"]["args"] == {"VARIANT": "cuda"}
+        assert over[name]["image"] == f"alta:{VERSION}-cuda" and over[name]["build"]["args"] == {"VARIANT": "cuda"}
         assert settings_of(over[name].get("environment", {}), monkeypatch)
     with_gpu = {name for name in over if "deploy" in over[name]}
     assert with_gpu == {"alta", "worker"}  # those that encode

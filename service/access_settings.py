@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings
 
 __all__ = ["AccessSettings"]
 
+SCOPES: Final = ("search", "write", "admin", "metrics")  # of index.access.keys; settings are read before SQL is loaded
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
 # Signed with a private key. Of HS*, the verifier could sign as well, and with `none`, everybody.
@@ -65,7 +66,7 @@ class AccessSettings(BaseSettings):
     oidc_scopes: dict[str, str] = Field(
         default={},
         description="What its values allow: a JSON object such as `{\"radiologist\": \"search\", \"pacs\": \"search"
-        " write\"}`. Empty: the values `search`, `write` and `admin` themselves.",
+        " write\"}`. Empty: the values `search`, `write`, `admin` and `metrics` themselves.",
     )  # fmt: skip
 
     @field_validator("trusted_proxies")
@@ -95,8 +96,8 @@ class AccessSettings(BaseSettings):
     @field_validator("oidc_scopes")
     @classmethod
     def _known_scopes(cls, scopes: dict[str, str]) -> dict[str, str]:
-        if wrong := {word for words in scopes.values() for word in words.split()} - {"search", "write", "admin"}:
-            raise ValueError(f"expected the scopes search, write and admin, found {sorted(wrong)}")
+        if wrong := {word for words in scopes.values() for word in words.split()} - set(SCOPES):
+            raise ValueError(f"expected the scopes {', '.join(SCOPES)}, found {sorted(wrong)}")
         return scopes
 
     @model_validator(mode="after")

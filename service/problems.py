@@ -250,7 +250,7 @@ PROBLEMS: Mapping[str, ProblemType] = {
         401, "The credentials are not valid", "They are unknown, expired, revoked or not for this service."
     ),
     "missing-scope": ProblemType(
-        403, "The credentials do not allow this", "`scope` names what is missing: search, write or admin."
+        403, "The credentials do not allow this", "`scope` names what is missing: search, write, admin or metrics."
     ),
     "too-many-failures": ProblemType(
         429, "Too many failed attempts", "This address sent wrong credentials too often. Wait for Retry-After."

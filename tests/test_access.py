@@ -17,6 +17,7 @@ from index.access.keys import SCOPES, create_key, list_keys, revoke_key
 from index.access.usage import usage_on
 from index.tables.base import now
 from model.errors import ArchiveError, InputError
+from service import access_settings
 from service.access import authentication, require_safe_exposure
 from service.access.audit import NOT_AUDITED
 from service.access.gate import is_public
@@ -178,7 +179,7 @@ def test_a_key_lets_in(folder: Path, key: CardOf, scheme: str) -> None:
 
 def test_scopes_do_not_include_each_other(folder: Path, key: CardOf) -> None:
     with serve(settings_for(folder, receive=True)) as client:
-        for scope, path in (("search", "/v1/model"), ("admin", "/metrics")):
+        for scope, path in (("search", "/v1/model"), ("admin", "/v1/operations")):
             assert client.get(path, headers=key(scope)).status_code == 200
             for other in set(SCOPES) - {scope}:
                 answer = client.get(path, headers=key(other))
@@ -189,6 +190,20 @@ def test_scopes_do_not_include_each_other(folder: Path, key: CardOf) -> None:
             "missing-scope",
         )
         assert problem(client.post("/v1/reports/fhir", json={}, headers=key("write"))) == (422, "bad-fhir")
+
+
+def test_settings_know_every_scope() -> None:
+    assert access_settings.SCOPES == SCOPES
+
+
+def test_a_key_for_metrics_opens_nothing_else(folder: Path, key: CardOf) -> None:
+    with serve(settings_for(folder, receive=True)) as client:
+        for scope, expected in (("metrics", 200), ("admin", 200), ("search", 403), ("write", 403)):
+            assert client.get("/metrics", headers=key(scope)).status_code == expected
+        refused = client.get("/metrics", headers=key("search")).json()
+        assert (refused["scope"], "metrics or admin" in refused["detail"]) == ("metrics", True)
+        for path in ("/v1/operations", "/v1/jobs", "/v1/model", "/v1/studies"):
+            assert client.get(path, headers=key("metrics")).status_code in (403, 405), path
 
 
 @pytest.mark.parametrize(

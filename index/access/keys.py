@@ -26,6 +26,7 @@ from .audit import Event, append_events
 
 __all__ = [
     "ADMIN",
+    "METRICS",
     "SCOPES",
     "SEARCH",
     "WRITE",
@@ -40,8 +41,8 @@ __all__ = [
     "secret_matches",
 ]
 
-SEARCH, WRITE, ADMIN = "search", "write", "admin"
-SCOPES: Final = (SEARCH, WRITE, ADMIN)  # none includes another
+SEARCH, WRITE, ADMIN, METRICS = "search", "write", "admin", "metrics"
+SCOPES: Final = (SEARCH, WRITE, ADMIN, METRICS)  # none includes another, but ADMIN sees what METRICS is for
 
 _FORM = re.compile(r"alta_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 

@@ -18,16 +18,18 @@ _bearer = HTTPBearer(
 
 async def _permitted(request: Request, needed: SecurityScopes, _credentials: Annotated[Any, Depends(_bearer)]) -> None:
     caller: Principal = request.state.principal
-    for scope in needed.scopes:
-        if scope not in caller.scopes:
-            raise RequestError(
-                f"Expected credentials with the scope {scope}, found {' '.join(sorted(caller.scopes)) or 'none'}.",
-                "missing-scope",
-                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
-                scope=scope,
-            )
+    if caller.scopes.isdisjoint(needed.scopes):
+        scope = needed.scopes[0]
+        raise RequestError(
+            f"Expected credentials with the scope {' or '.join(needed.scopes)},"
+            f" found {' '.join(sorted(caller.scopes)) or 'none'}.",
+            "missing-scope",
+            headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+            scope=scope,
+        )
 
 
-def requires(scope: str) -> Any:
-    """A dependency of a route or router: the caller has this scope (``index.access.keys.SCOPES``)."""
-    return Security(_permitted, scopes=[scope])
+def requires(*scopes: str) -> Any:
+    """A dependency of a route or router: the caller has one of these scopes (``index.access.keys.SCOPES``). The first
+    is the least that will do."""
+    return Security(_permitted, scopes=scopes)

@@ -26,7 +26,7 @@ keys = typer.Typer(no_args_is_help=True, help="API keys: who may use the service
 @keys.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="Whose key it is: a person, a system.")],
-    scope: Annotated[list[str], typer.Option(help="search, write or admin; repeat it for several.")],
+    scope: Annotated[list[str], typer.Option(help="search, write, admin or metrics; repeat it for several.")],
     expires: Annotated[str | None, typer.Option(help="After so many days or hours: 90d, 12h. Default: never.")] = None,
     per_minute: Annotated[
         int | None, typer.Option(min=0, help="Requests a minute; 0: no limit. Default: ALTA_REQUESTS_PER_MINUTE.")

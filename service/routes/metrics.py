@@ -4,7 +4,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from index.access.keys import ADMIN
+from index.access.keys import ADMIN, METRICS
 
 from ..access import requires
 from ..deps import ResourcesDep
@@ -17,7 +17,7 @@ EXAMPLE = """\
 alta_http_requests_running 1.0
 """
 
-router = APIRouter(tags=["service"], dependencies=[requires(ADMIN)])
+router = APIRouter(tags=["service"], dependencies=[requires(METRICS, ADMIN)])
 
 
 @router.get(

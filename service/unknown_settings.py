@@ -12,10 +12,12 @@ from .settings import Settings
 __all__ = ["describe_unknown", "refuse_misspelt", "unknown_settings"]
 
 PREFIX: Final = "ALTA_"
-# Not settings: of the suite, of the deployment's own files, and what Kubernetes adds where a Service is named `alta`.
-OTHERS: Final = re.compile(
-    r"ALTA_(TEST_.*|ARCHIVE|DB_PASSWORD|IMAGE|TAG|VERSION|SERVICE_(HOST|PORT.*)|PORT_\d+_(TCP|UDP).*)"
-)
+# Not settings: of the suite, and what Kubernetes adds where a Service is named `alta`.
+OTHERS: Final = re.compile(r"ALTA_(TEST_.*|SERVICE_(HOST|PORT.*)|PORT_\d+_(TCP|UDP).*)")
+# Meant by names that resemble it too little: without a database that was named, a new one in a file would be used.
+SHORTENED: Final = {
+    f"{PREFIX}{name}": f"{PREFIX}DATABASE_URL" for name in ("DB_URL", "DB", "DATABASE", "DB_URI", "DSN")
+}
 ALIKE: Final = 0.8  # difflib's ratio
 
 
@@ -24,7 +26,11 @@ def unknown_settings(environ: Mapping[str, str]) -> dict[str, str | None]:
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
     given = sorted(name.upper() for name in environ if name.upper().startswith(PREFIX))
     unknown = [name for name in given if name not in known and not OTHERS.fullmatch(name)]
-    return {name: next(iter(difflib.get_close_matches(name, known, 1, ALIKE)), None) for name in unknown}
+    return {name: SHORTENED.get(name) or _resembling(name, known) for name in unknown}
+
+
+def _resembling(name: str, known: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, 1, ALIKE)), None)
 
 
 def describe_unknown(name: str, meant: str | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from index import migrate, open_catalog
+from model.errors import InputError
 from service.doctor import examination, examine
 from service.doctor.finding import Finding
 from service.doctor.installation import Installation
@@ -177,7 +178,7 @@ def test_a_name_that_resembles_none_is_warned_of_and_names_of_others_are_left_al
 ) -> None:
     migrate(f"sqlite:///{tmp_path / 'data' / 'alta.db'}")
     only(monkeypatch, "settings")
-    for name in ("ALTA_TEST_SEED", "ALTA_DB_PASSWORD", "ALTA_SERVICE_HOST", "ALTA_PORT_8000_TCP_ADDR"):
+    for name in ("ALTA_TEST_SEED", "ALTA_SERVICE_HOST", "ALTA_PORT_8000_TCP_ADDR"):
         monkeypatch.setenv(name, "1")
     assert alta("archive", "refused")[2] == ""
     monkeypatch.setenv("ALTA_FROBNICATE", "1")
@@ -187,6 +188,16 @@ def test_a_name_that_resembles_none_is_warned_of_and_names_of_others_are_left_al
     )
     (finding,) = found()["settings"]
     assert finding.state == "warn"
+
+
+@pytest.mark.parametrize("name", ["ALTA_DB_URL", "ALTA_DB_URI", "ALTA_DATABASE", "ALTA_DATABASE_URI"])
+def test_another_name_of_the_database_stops_the_service(name: str) -> None:
+    """It would serve a new, empty one in a file."""
+    from service.unknown_settings import refuse_misspelt, unknown_settings
+
+    assert unknown_settings({name: "postgresql://db/alta"}) == {name: "ALTA_DATABASE_URL"}
+    with pytest.raises(InputError, match="Did you mean ALTA_DATABASE_URL"):
+        refuse_misspelt({name: "postgresql://db/alta"})
 
 
 def test_the_settings_of_this_release_are_all_known() -> None:

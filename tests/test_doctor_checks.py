@@ -124,6 +124,17 @@ def test_the_data_folder_is_its_owners_and_theirs_alone(
     assert states(check_data_folder, install(data_dir=folder / "alta.db"))["data folder"].saw.endswith("is no folder")
 
 
+@pytest.mark.parametrize(("mode", "state"), [(0o2770, "ok"), (0o770, "ok"), (0o777, "warn"), (0o750, "warn")])
+def test_a_data_folder_of_a_group_that_may_write_is_fine(
+    install: Install, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: int, state: str
+) -> None:
+    folder.chmod(mode)
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    monkeypatch.setattr(os, "getegid", lambda: folder.stat().st_gid)
+    assert states(check_data_folder, install())["data folder"].state == state
+
+
 @pytest.mark.parametrize(("free", "state"), [(5000, "ok"), (3000, "warn"), (1000, "fail")])
 def test_room_is_measured_against_the_setting(
     install: Install, monkeypatch: pytest.MonkeyPatch, free: int, state: str

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 
 from .finding import Finding, fail, ok, warn
@@ -11,6 +12,7 @@ __all__ = ["check_data_folder"]
 
 MIB = 2**20
 OTHERS = 0o077  # the bits of group and others
+EVERYBODY = 0o007
 
 
 def check_data_folder(installation: Installation) -> Iterator[Finding]:
@@ -28,9 +30,15 @@ def check_data_folder(installation: Installation) -> Iterator[Finding]:
         yield fail(
             "data folder", f"{mode}: user {os.geteuid()} cannot write to it (its owner is {about.st_uid})", remedy
         )
+    elif about.st_uid != os.geteuid() and _is_our_groups(about) and not about.st_mode & EVERYBODY:
+        # As Kubernetes makes a volume over to a pod: root's, of the group fsGroup, which may write.
+        yield ok("data folder", f"{mode}, of group {about.st_gid}, which is this user's too")
     elif about.st_uid != os.geteuid():
         saw = f"{mode}, of user {about.st_uid}; this is user {os.geteuid()}"
-        remedy = "Run alta as the user who owns the folder: files of another one cannot be replaced."
+        remedy = (
+            "Run alta as the user who owns the folder, or give it to a group of this user alone"
+            f" (chgrp {os.getegid()}, chmod 2770): files of another one cannot be replaced."
+        )
         yield warn("data folder", saw, remedy)
     elif about.st_mode & OTHERS:
         yield warn("data folder", f"{mode}: others can look into it, and reports are in it", f"chmod 700 {folder}")
@@ -44,3 +52,8 @@ def check_data_folder(installation: Installation) -> Iterator[Finding]:
         yield warn("disk", saw, "Free some soon: below that nothing sent or fetched is stored.")
     else:
         yield ok("disk", saw)
+
+
+def _is_our_groups(about: os.stat_result) -> bool:
+    """Whether this user may do in the folder what its owner may, by a group."""
+    return about.st_mode & stat.S_IRWXG == stat.S_IRWXG and about.st_gid in {os.getegid(), *os.getgroups()}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -107,6 +108,25 @@ class TellingEncoder(FakeEncoder):
 
 def test_the_command_line_names_every_kind() -> None:
     assert [kind.value for kind in JobKind] == list(KINDS)
+
+
+def test_encoders_are_loaded_once_by_whichever_thread_is_first(
+    sqlite_catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job and the sending back of results ask for them in different threads."""
+    bench, others, loads = Workbench(settings, sqlite_catalog), [], []
+    with ThreadPoolExecutor(1) as pool:
+
+        def load(*_: object) -> FakeEncoder:
+            loads.append(FakeEncoder())
+            if len(loads) == 1:
+                others.append(pool.submit(lambda: bench.encoder))
+                assert not wait(others, timeout=0.05).done
+            return loads[-1]
+
+        monkeypatch.setattr("model.alta_encoder.load_encoder", load)
+        assert bench.encoder is others[0].result() is loads[0]
+    assert len(loads) == 1
 
 
 def test_an_archive_is_filled_and_searchable_by_jobs_alone(

@@ -1,6 +1,6 @@
 """What a worker keeps between jobs: the archive, and the encoders, which take seconds to load."""
 
-from functools import cached_property
+from threading import Lock
 
 from index import Catalog
 from model.checkpoint import read_fingerprint
@@ -21,15 +21,20 @@ class Workbench:
         self.catalog = catalog
         self.decoders = decoders
         self._given = encoder
+        self._loaded: StudyEncoder | None = None
+        self._loading = Lock()  # cached_property has none from Python 3.12 on: two threads would load it twice
 
-    @cached_property
+    @property
     def encoder(self) -> StudyEncoder:
-        """Loaded by the first job that needs it. Raises CheckpointError."""
+        """Loaded by the first thread that needs it; others wait for it. Raises CheckpointError."""
         if self._given is not None:
             return self._given
-        from model.alta_encoder import load_encoder  # torch, which other jobs do without
+        with self._loading:
+            if self._loaded is None:
+                from model.alta_encoder import load_encoder  # torch, which other jobs do without
 
-        return load_encoder(self.settings.model_path, self.settings.device, self.settings.dtype)
+                self._loaded = load_encoder(self.settings.model_path, self.settings.device, self.settings.dtype)
+            return self._loaded
 
     @property
     def fingerprint(self) -> str:

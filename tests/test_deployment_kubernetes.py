@@ -212,6 +212,15 @@ def test_nothing_is_let_in_but_to_ports_that_are_named() -> None:
     assert pods_of(policies["alta-names-and-database"]["spec"]["podSelector"]["matchLabels"]) == list(PODS)
 
 
+def test_the_rule_for_the_pacs_that_is_to_be_begun_with_is_one_of_the_worker() -> None:
+    """Commented out: without results sent back or a PACS that is pulled from nothing has to go there."""
+    text = (DEPLOY / "kubernetes/base/network.yaml").read_text()
+    commented = re.sub(r"^# ?", "", text[text.index("# ---") :], flags=re.M).replace("Results sent", "# Results sent")
+    rule = yaml.safe_load(commented)
+    assert pods_of(rule["spec"]["podSelector"]["matchLabels"]) == ["alta-worker"]
+    assert rule["spec"]["policyTypes"] == ["Egress"] and rule["spec"]["egress"][0]["to"]
+
+
 def test_pods_have_the_time_to_end_that_the_product_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(environment("alta"), monkeypatch)
     assert settings.drain_s > 0  # until proxies have heard of it

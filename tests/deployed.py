@@ -64,8 +64,8 @@ def filled_in(written: Any, given: Mapping[str, str]) -> Any:
 
 
 def compose(path: str = "docker-compose.yml", **given: str) -> dict[str, Any]:
-    """A compose file with the variables that are ``given``, a password and a time zone."""
-    needed = {"DEPLOY_DB_PASSWORD": "p@ss/%", "DEPLOY_TZ": "Europe/Berlin"}
+    """A compose file with the variables that are ``given``, passwords and a time zone."""
+    needed = {"DEPLOY_DB_PASSWORD": "p@ss/%", "DEPLOY_TZ": "Europe/Berlin", "DEPLOY_ORTHANC_PASSWORD": "p@cs"}
     return filled_in(yaml.safe_load((ROOT / path).read_text()), {**needed, **given})
 
 

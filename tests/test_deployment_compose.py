@@ -14,7 +14,8 @@ from tests.deployed import DEPLOY, ENV_EXAMPLE, ROOT, compose, settings_of, vari
 from tests.documented import require_command
 
 FILE = compose()
-SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+PACS = "deploy/compose.orthanc.yml"
+SERVICES: dict[str, dict[str, Any]] = {**FILE["services"], **compose(PACS)["services"]}
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("alta:")]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 SEALED = sorted(set(SERVICES) - {"orthanc"})  # whose image writes its own configuration
@@ -32,8 +33,8 @@ def test_every_setting_that_a_deployment_names_exists() -> None:
 
 
 def test_what_can_be_chosen_is_listed() -> None:
-    used = variables((ROOT / "docker-compose.yml").read_text()) | variables((DEPLOY / "compose.gpu.yml").read_text())
-    assert used == set(ENV_EXAMPLE)
+    files = (ROOT / "docker-compose.yml", *DEPLOY.glob("compose.*.yml"))
+    assert {name for file in files for name in variables(file.read_text())} == set(ENV_EXAMPLE)
 
 
 def test_the_list_says_what_happens_without_it() -> None:
@@ -53,6 +54,9 @@ def test_settings_that_are_the_hospitals_to_choose_are_taken_from_their_file() -
 def test_without_a_password_nothing_starts() -> None:
     with pytest.raises(AssertionError, match="DEPLOY_DB_PASSWORD"):
         compose(DEPLOY_DB_PASSWORD="")
+    with pytest.raises(AssertionError, match="DEPLOY_ORTHANC_PASSWORD"):
+        compose(PACS, DEPLOY_ORTHANC_PASSWORD="")
+    assert compose(DEPLOY_ORTHANC_PASSWORD="")  # of who wants no PACS
 
 
 def test_images_are_named_by_this_version() -> None:
@@ -150,7 +154,6 @@ def test_what_is_optional_is_off_unless_asked_for() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
     assert profiles == {
         "receive": ["receive"],
-        "orthanc": ["orthanc"],
         "prometheus": ["monitoring"],
         "grafana": ["monitoring"],
     }

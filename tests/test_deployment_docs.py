@@ -20,7 +20,7 @@ PAGE = "docs/operations.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
 PART = TEXT[TEXT.index("## First deployment") : TEXT.index("## Size")]
 BLOCKS = [block for block in blocks_of(PAGE) if block.text in PART]
-SERVICES = compose()["services"]
+SERVICES = {**compose()["services"], **compose("deploy/compose.orthanc.yml")["services"]}
 
 
 def lines(block: Block) -> list[str]:

@@ -21,7 +21,7 @@ check: .venv/installed-check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml deploy/compose.gpu.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml deploy/compose.gpu.yml deploy/compose.orthanc.yml
 	$(BIN)/kubernetes-validate --strict --quiet --no-warn -k 1.31 deploy/kubernetes/secret.example.yaml \
 		deploy/kubernetes/base/*.yaml deploy/kubernetes/components/*/*.yaml
 

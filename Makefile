@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SERVE ?= 1
 PORT ?= 8000
+LOCK ?= cpu
 BIN := .venv/bin
 
 .PHONY: demo test test-slow check bench openapi docs pictures lock licences sbom audit clean
@@ -59,10 +60,11 @@ clean:
 	rm -rf .venv data/demo
 
 # The product as the lock installs it, and nothing of its developers'.
-build/locked/installed: requirements/common.lock requirements/cpu.lock
+build/locked/installed: requirements/common.lock requirements/$(LOCK).lock
 	rm -rf build/locked
 	$(PYTHON) -m venv build/locked
-	build/locked/bin/python -m pip install --require-hashes -r requirements/cpu.lock
+	build/locked/bin/python -m pip install --require-hashes -r requirements/$(LOCK).lock || { \
+		echo "Where pip knows no index with CPU builds of torch (PIP_EXTRA_INDEX_URL), ask with LOCK=cuda."; exit 1; }
 	build/locked/bin/python -m pip install --no-deps --no-build-isolation .
 	@touch $@
 

@@ -88,8 +88,8 @@ def test_a_disc_in_a_zip_file_becomes_a_study_and_its_prior(page: Page, url: str
         assert line in told, told
     assert "_now" not in told
     choice = page.get_by_role("combobox", name="studies were dropped")
-    assert choice.locator("option").all_inner_texts()[0] == "Study of 2024-01-01, 1 image"
-    choice.select_option("Study of 2023-01-01, 1 image")
+    assert choice.locator("option").all_inner_texts()[0] == "Study of 2024-01-01, 1 file"
+    choice.select_option("Study of 2023-01-01, 1 file")
     with page.expect_response("**/v1/search") as asked:
         page.get_by_role("button", name="Use it").click()
     query = asked.value.json()["query"]

@@ -32,7 +32,7 @@ def test_the_page_is_for_everybody(page: Page, url: str, serious_violations: Loo
         page.set_viewport_size({"width": width, "height": 900})
         assert serious_violations() == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"scrolls sideways at {width} px"
-    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("button", name="Shortcuts").click()
     assert serious_violations() == []
 
 

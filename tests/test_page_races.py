@@ -167,7 +167,7 @@ def test_a_slow_drag_counts_as_much_as_a_fast_one(page: Page, url: str) -> None:
 
 def test_single_keys_can_be_switched_off(page: Page, url: str) -> None:
     page.goto(url)
-    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("button", name="Shortcuts").click()
     page.get_by_label("The first three act anywhere on the page").uncheck()
     page.keyboard.press("Escape")
     page.keyboard.press("/")

@@ -5,7 +5,9 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.live_service import live
@@ -214,6 +216,18 @@ def test_everything_is_done_with_the_keyboard_alone(page: Page, url: str) -> Non
     assert page.evaluate("document.activeElement.textContent") != before
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+
+
+@pytest.mark.parametrize("size", [(64, 160), (160, 64)])
+def test_a_film_of_any_shape_is_seen_whole(page: Page, url: str, size: tuple[int, int]) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.linspace(0, 255, size[0] * size[1]).reshape(size).astype(np.uint8)).save(stream, "PNG")
+    page.goto(url)
+    drop(page, file("film.png", stream.getvalue()))
+    expect(page.get_by_role("img", name="Your study, frontal")).to_be_visible()
+    film, canvas = page.locator("#query .film").bounding_box(), page.locator("#query canvas").first.bounding_box()
+    assert film is not None and canvas == film
+    assert page.locator("#query canvas").first.evaluate("c => getComputedStyle(c).objectFit") == "contain"
 
 
 def test_a_film_is_windowed_inverted_and_zoomed(page: Page, url: str) -> None:

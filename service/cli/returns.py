@@ -1,6 +1,7 @@
 """``alta returns``: what went back for studies that were sent here, what waits and why, and a look at a document."""
 
 import json
+import os
 from contextlib import closing
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -29,6 +30,7 @@ class State(StrEnum):
     WAITING = "waiting"
     SENT = "sent"
     GIVEN_UP = "given-up"
+    SUPERSEDED = "superseded"
 
 
 StudyUid = Annotated[str, typer.Argument(help="StudyInstanceUID.")]
@@ -85,7 +87,10 @@ def show(
     route: Annotated[str, typer.Option("--route", help="As what it would go back: a route's name.")],
     output: Annotated[Path | None, typer.Option(help="Write the document here, whole.")] = None,
 ) -> None:
-    """Make the document that would go back for a study, and show or write it. Nothing is sent, nothing is stored."""
+    """Make the document that would go back for a study, and show or write it. Nothing is sent, nothing is stored.
+
+    Its UIDs are of its own: sent to a PACS by hand, it is never taken for the one that goes back.
+    """
     from index import open_catalog
     from model.alta_encoder import load_encoder
     from model.checkpoint import read_fingerprint
@@ -108,11 +113,12 @@ def show(
                 fingerprint=lambda: read_fingerprint(settings.model_path),
             )
             with closing(desk):
-                material = desk.material(study, chosen.name, chosen.similar, datetime.now(UTC))
+                material = desk.material(study, chosen.name, chosen.similar, datetime.now(UTC), trial=True)
             if chosen.kind == "fhir":
                 from ..returns.diagnostic_report import diagnostic_report
 
-                shown = json.dumps(diagnostic_report(material), indent=1)
+                systems = {"patient_system": chosen.patient_system, "accession_system": chosen.accession_system}
+                shown = json.dumps(diagnostic_report(material, **systems), indent=1)
                 data = shown.encode()
             else:
                 from ..returns.structured_report import structured_report, written
@@ -122,7 +128,8 @@ def show(
     if output is None:
         console.print(shown, markup=False, highlight=False, soft_wrap=True)
         return
-    output.write_bytes(data)
+    with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
     console.print(f"Wrote {len(data)} bytes to {output}. It names the patient, as the study does.", markup=False)
 
 

@@ -8,7 +8,7 @@ __all__ = ["archive_settings", "shown_database"]
 def archive_settings() -> Settings:
     """The settings, with their data folder made."""
     settings = Settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return settings
 
 

@@ -85,7 +85,7 @@ function describe(files) {
   const header = files[0].header;
   const date = header?.date ?? "";
   const written = /^\d{8}$/.test(date) ? `${date.slice(0, 4)}-${date.slice(4, 6)}-${date.slice(6)}` : "unknown date";
-  const images = files.length === 1 ? "1 image" : `${files.length} images`;
+  const images = files.length === 1 ? "1 file" : `${files.length} files`;
   return {
     files,
     patient: header?.patient ?? "",

@@ -47,7 +47,7 @@ export function openHelp() {
   const tick = element("input", undefined, { type: "checkbox", checked: shortcutsAreOn() });
   tick.addEventListener("change", () => (tick.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "1")));
   const choice = element("label", undefined, { class: "tick" }, tick, "The first three act anywhere on the page");
-  open("help", "Keys", [keys(KEYS), choice, element("h3", "On a film"), keys(FILM_KEYS)]);
+  open("help", "Shortcuts", [keys(KEYS), choice, element("h3", "On a film"), keys(FILM_KEYS)]);
 }
 
 function keys(rows) {

@@ -10,8 +10,8 @@ const CHOICES = {
 };
 const NUMBERS = [5, 10, 25, 50, 100]; // hits at once
 
-/** Builds the fields from `/v1/model`. */
-export function placeFilters({ findings, max_top_k: most }) {
+/** Builds the fields from `/v1/model`. `changed`: called when one was set otherwise, all of them being usable. */
+export function placeFilters({ findings, max_top_k: most }, changed) {
   const numbers = NUMBERS.filter((number) => number <= most).map((number) => [number, number]);
   const named = [["", "any"], ...findings.filter((name) => name !== "No Finding").map((name) => [name, name])];
   const fields = [
@@ -32,8 +32,9 @@ export function placeFilters({ findings, max_top_k: most }) {
     tick("List reports that say the same", "group_reports", "false"),
   ];
   const box = byId("filters").querySelector(".fields");
-  box.replaceChildren(...fields, element("button", "Clear", { type: "button", class: "second", onclick: clearFilters }));
+  box.replaceChildren(...fields, element("button", "Clear", { type: "button", class: "second", onclick: () => (clearFilters(), changed()) }));
   box.addEventListener("input", tellFilters);
+  box.addEventListener("change", () => byId("ask").checkValidity() && changed());
   box.addEventListener("invalid", () => (byId("filters").open = true), true); // else nobody sees why nothing happens
 }
 
@@ -43,6 +44,14 @@ export function chosenFilters() {
   return inputs
     .filter((input) => (input.type === "checkbox" ? input.checked : input.value.trim()))
     .map((input) => [input.name, input.value.trim()]);
+}
+
+/** Those of the filters that narrow the list, in words. */
+export function filtersInWords() {
+  const set = [...byId("filters").querySelectorAll("[name]")].filter((input) => input.type !== "checkbox" && input.value.trim());
+  return set
+    .filter(({ name }) => !["rank_by", "top_k"].includes(name))
+    .map((input) => `${input.closest("label").firstChild.textContent.trim().toLowerCase()} ${input.selectedOptions?.[0].textContent ?? input.value.trim()}`);
 }
 
 export function clearFilters() {

@@ -15,7 +15,7 @@ export const pictureOf = (study, size, view = "frontal", signal = undefined) =>
 /**
  * The list of a search: summary, cards, more of them.
  *
- * @param acts `looking` (`Looking`, or null), `compare(hit)`, `searchWith(study)`, `more(cursor)`, `viewer` (URL template).
+ * @param acts `filters` (what is set, in words), `looking` (`Looking`, or null), `compare(hit)`, `searchWith(study)`, `more(cursor)`, `viewer` (URL template).
  */
 export class HitList {
   constructor(reply, acts) {
@@ -25,7 +25,7 @@ export class HitList {
     this.cards = element("ol", undefined, { class: "hits" });
     this.moreButton = button("More", () => this.more(), { class: "second" });
     this.moreProblem = element("p", "", { class: "problem", role: "alert", hidden: true });
-    const tools = element("div", undefined, { class: "row" }, element("p", ranked(reply), { class: "quiet grow" }), button("Export as CSV", () => this.save(), { class: "second" }));
+    const tools = element("div", undefined, { class: "row" }, element("p", ranked(reply, acts.filters), { class: "quiet grow" }), button("Export as CSV", () => this.save(), { class: "second" }));
     this.node = element("div", undefined, {}, tools, summary(reply), this.cards, this.moreButton, this.moreProblem);
     this.add(reply);
   }
@@ -62,10 +62,11 @@ export class HitList {
   }
 }
 
-function ranked(reply) {
+function ranked(reply, filters) {
   const by = { fused: "image and report", report: "report", image: "image" }[reply.ranking.by];
   const own = reply.own_patient_excluded ? " This patient's own studies are left out." : "";
-  return `Compared by ${by}.${own}`;
+  const narrowed = filters.length ? ` Only: ${filters.join("; ")}.` : "";
+  return `Compared by ${by}.${own}${narrowed}`;
 }
 
 function summary(reply) {
@@ -89,6 +90,7 @@ function card(hit, acts) {
     { class: "grow" },
     element("h3", `${hit.rank}. ${facts.filter(Boolean).join(", ")}`, { tabindex: -1 }),
     likeness(hit),
+    element("p", named(study), { class: "quiet small" }),
     chips(hit.labels),
     hit.report ? reportText(hit.report, hit.evidence, acts.looking) : element("p", "No report in the archive.", { class: "quiet" }),
     others(hit),
@@ -96,6 +98,9 @@ function card(hit, acts) {
   );
   return element("li", undefined, { class: "card" }, picture, body);
 }
+
+/** What a study is found by in the PACS. */
+const named = ({ accession_number: accession, study_instance_uid: uid }) => `${accession ? `Accession number ${accession}, s` : "S"}tudy ${uid}`;
 
 /** Pictures come when they are about to be seen: queries go first. */
 const soon = new IntersectionObserver(

@@ -11,16 +11,24 @@ export class Looking {
   constructor(viewers) {
     this.viewers = viewers;
     this.turn = 0;
+    this.pointed = null;
     this.kept = null;
     for (const viewer of viewers) {
-      viewer.changed = () => this.drop();
+      viewer.changed = () => this.begin();
       viewer.unmap = () => this.drop();
     }
   }
 
   /** Points at a phrase, or at none. */
   point(phrase) {
+    this.pointed = phrase;
     this.show(phrase ?? this.kept);
+  }
+
+  /** Another film: what was kept is over, what is still pointed at is looked for on it. */
+  begin() {
+    this.drop();
+    if (this.pointed?.node.isConnected) this.show(this.pointed);
   }
 
   /** Keeps a phrase on the film, or lets the one go that is kept. */

@@ -5,7 +5,7 @@ import { openCard, openHelp, shortcutsAreOn } from "./cards.js";
 import { compare } from "./compare.js";
 import { droppedFiles } from "./dropping.js";
 import { announce, button, byId, element } from "./elements.js";
-import { chosenFilters, placeFilters } from "./filters.js";
+import { chosenFilters, filtersInWords, placeFilters } from "./filters.js";
 import { HitList } from "./hits.js";
 import { ArchivedStudy, DroppedStudy, readDropped, sendSearch, StudyPanel } from "./study.js";
 
@@ -36,7 +36,7 @@ async function perform(work, first) {
 async function begin() {
   const found = await json("v1/model");
   byId("notice-more").textContent = found.provenance.notice;
-  placeFilters(found);
+  placeFilters(found, () => byId("results").children.length && search()); // a list beside filters that it does not keep to misleads
   return found;
 }
 
@@ -66,7 +66,7 @@ async function ask(signal, more = {}) {
     reply = await sendSearch(form, signal);
   } catch (error) {
     if (asked && error instanceof Problem && !signal.aborted) {
-      tellProblem(error, searchAllTheSame(error));
+      tellProblem(error, allTheSame(error, asked));
       byId("work").hidden = true;
       return panel.refuse(asked, error, signal);
     }
@@ -78,14 +78,20 @@ async function ask(signal, more = {}) {
   return asked ? panel.show(asked, reply, model.viewer_url, signal) : null;
 }
 
-/** The check of the picture may be wrong; who looks at it decides. */
-function searchAllTheSame({ more }) {
-  if (!more.type?.endsWith("/unlike-a-chest-radiograph")) return null;
-  return button("Search all the same", () => search({ check_image: "false" }), { class: "second" });
+/** What a picture shows may be judged wrongly; who looks at it decides. */
+function allTheSame({ more }, asked) {
+  const slug = more.type?.split("/").pop();
+  if (slug === "unlike-a-chest-radiograph") return button("Search all the same", () => search({ check_image: "false" }), { class: "second" });
+  if (slug !== "no-frontal-image" || asked.files?.length !== 1) return null;
+  return button("It is a frontal film: search with it", () => search({ views: "frontal" }), { class: "second" });
 }
+
+const SIMULATED =
+  "The encoders in use were trained on simulated images alone. On real films, and on words that no simulated report has, hits are close to chance, however near they are said to be.";
 
 function showReply(reply, asked) {
   const acts = {
+    filters: filtersInWords(),
     looking: asked ? panel.looking : null,
     compare: (hit) => compare(hit, asked ? panel.film : null, acts),
     searchWith: (found) => searchArchived(found.study_instance_uid),
@@ -94,7 +100,8 @@ function showReply(reply, asked) {
   };
   const warnings = reply.warnings.map(({ detail }) => element("p", asked ? asked.inWords(detail) : detail, { class: "warning" }));
   const list = reply.hits.length ? new HitList(reply, acts).node : element("p", "No study fits. Are the filters too narrow?");
-  byId("results").replaceChildren(...warnings, list);
+  const simulated = /simulated/.test(model.provenance.trained_on) ? element("p", SIMULATED, { class: "warning" }) : "";
+  byId("results").replaceChildren(...warnings, simulated, list);
   const found = `${reply.hits.length} ${reply.hits.length === 1 ? "study" : "studies"} found.`;
   announce(warnings.length ? `${found} There ${warnings.length === 1 ? "is a warning" : "are warnings"}.` : found);
 }

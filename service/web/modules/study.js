@@ -133,6 +133,7 @@ export class StudyPanel {
   waitFor(study) {
     this.heading.textContent = study.label;
     this.viewer.tell("");
+    byId("study").scrollTop = 0;
     this.findings.replaceChildren();
     this.told.replaceChildren(whichStudy(study, this.acts) ?? "");
     if (document.activeElement === document.body) this.heading.focus(); // what had the focus is gone
@@ -193,7 +194,7 @@ function fileList(study, files) {
   const list = element("ul", undefined, { class: "files" });
   for (const file of files) {
     const used = file.status === "used";
-    const text = used ? `${PLACES[file.slot]} (${[file.view_position, SOURCES[file.view_source]].filter(Boolean).join(", ")})` : `${file.status === "refused" ? "refused" : "not used"}: ${file.detail ?? ""}`;
+    const text = used ? `${PLACES[file.slot]} (${[file.view_position, SOURCES[file.view_source]].filter(Boolean).join(", ")})` : `${file.status === "refused" ? "refused" : "not used"}: ${file.detail ?? (file.view ? `it shows a ${file.view} view` : "no use for it")}`;
     list.append(item(study.nameOf(file), text, used ? "used" : file.status));
   }
   list.append(...leftOut(study.skipped));

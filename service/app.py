@@ -83,7 +83,7 @@ def create_app(settings: Settings, *, encoder: StudyEncoder | None = None) -> Fa
         observer.tracing = Tracing() if require_tracing(settings.traces) else None
         app.state.readiness = Readiness(app.state.resources)
         app.state.operations = operations = Operations(app.state.resources)
-        watch = ArchiveWatch(catalog, gallery, lambda: encoders.depths, operations.pending)
+        watch = ArchiveWatch(catalog, gallery, lambda: encoders.depths, operations.pending, operations.returns)
         observer.metrics.registry.register(watch)
         app.state.access = access = Access(settings)
         try:

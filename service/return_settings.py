@@ -33,8 +33,11 @@ class ReturnRoute(BaseModel):
     kind: Literal["sr", "fhir", "webhook"]
     to: str
     aet: str = "ALTA"  # ours, where an SR goes by C-STORE
+    max_age_days: int | None = Field(default=7, ge=0)  # of a study when it arrives; None: of any age
     similar: int = Field(default=5, ge=0, le=20)  # past studies that are named; of other patients
-    method: Literal["put", "post"] = "put"  # of a FHIR resource
+    method: Literal["put", "conditional"] = "put"  # of a FHIR resource: under our id, or by its identifier
+    patient_system: str = ""  # URI of the Patient IDs in FHIR; empty: as the images say
+    accession_system: str = ""  # URI of the accession numbers in FHIR, likewise
     tells: tuple[Literal["study_instance_uid", "accession_number"], ...] = ()  # in a webhook
     link: str = ""  # in a webhook: a URL with {study_instance_uid}
 
@@ -54,6 +57,13 @@ class ReturnRoute(BaseModel):
             raise ValueError("expected an AE title of 1 to 16 ASCII characters")
         return title.strip(" ")
 
+    @field_validator("patient_system", "accession_system")
+    @classmethod
+    def _is_uri(cls, system: str) -> str:
+        if system and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s|]+", system):
+            raise ValueError("expected a URI, such as urn:oid:2.16.840.1.113883.19.5 or https://hospital.example/mrn")
+        return system
+
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         parts = urlsplit(self.to)
@@ -70,6 +80,8 @@ class ReturnRoute(BaseModel):
             raise ValueError(
                 "a webhook says nothing of a study unless told to: tells (study_instance_uid, accession_number) or link"
             )
+        if self.kind != "fhir" and (self.patient_system or self.accession_system):
+            raise ValueError("patient_system and accession_system are of fhir routes")
         if self.kind != "webhook" and (self.tells or self.link):
             raise ValueError("tells and link are of webhooks; an sr and a fhir report name their study anyway")
         if self.link and (

@@ -29,8 +29,8 @@ FROM_ORTHANC = Arrival(DICOM, "ORTHANC")
 
 
 def sr_route(to: str = "dicom://ORTHANC@127.0.0.1:9", **members: object) -> ReturnRoute:
-    """A route for what ORTHANC sends by C-STORE."""
-    given = {"name": "pacs", "arrivals": ["dicom:ORTHANC"], "kind": "sr", "to": to} | members
+    """A route for what ORTHANC sends by C-STORE, of any age: the studies of tests are of 2024."""
+    given = {"name": "pacs", "arrivals": ["dicom:ORTHANC"], "kind": "sr", "to": to, "max_age_days": None} | members
     return ReturnRoute.model_validate(given)
 
 

@@ -134,7 +134,7 @@ def test_a_database_that_is_away_costs_its_gauges_only(client: TestClient, monke
     monkeypatch.setattr(resources.catalog, "session", away)
     found = {
         family.name: family.samples
-        for family in ArchiveWatch(resources.catalog, resources.gallery, dict, dict).collect()
+        for family in ArchiveWatch(resources.catalog, resources.gallery, dict, dict, dict).collect()
     }
     assert [sample.value for sample in found["alta_database_up"]] == [0]
     assert [sample.value for sample in found["alta_generation"]] == [1]

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import unquote
 
 import pydicom
 import pytest
@@ -104,18 +105,76 @@ def test_a_report_goes_by_c_store_once(world: Returning) -> None:
         assert sender.send_due(route) is None
     (document,) = got
     assert (document.StudyInstanceUID, str(document.PatientName)) == (STUDY, "Secret^Patient")
-    assert count_returns(world.catalog) == {"waiting": 0, "sent": 1, "given-up": 0}
+    assert count_returns(world.catalog) == {"waiting": 0, "sent": 1, "given-up": 0, "superseded": 0}
 
 
-@pytest.mark.parametrize(("status", "state"), [(0xB000, "sent"), (0x0111, "sent"), (0xA700, "waiting")])
-def test_warnings_and_what_is_there_already_count_as_sent(world: Returning, status: int, state: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "state", "there"),
+    [(0xB000, "sent", True), (0x0111, "sent", True), (0xC000, "waiting", True), (0xA700, "waiting", False)],
+)
+def test_warnings_and_what_is_there_already_count_as_sent(
+    world: Returning, status: int, state: str, there: bool
+) -> None:
     with storage_scp(lambda: status) as (address, _):
         route = sr_route(address)
         sender = world.sender(route)
         arrive(world)
-        assert sender.send_due(route) is True  # it is there, whatever it thinks of this one
+        assert sender.send_due(route) is there  # whatever it thinks of this one, unless it has no room for any
     assert [one.state for one in list_returns(world.catalog)] == [state]
-    assert rows(world.catalog)[0].last_error in (None, "status-A700")
+    assert rows(world.catalog)[0].last_error == (None if state == "sent" else f"status-{status:04X}")
+
+
+def test_a_document_that_cannot_be_encoded_is_no_lost_association(
+    world: Returning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pynetdicom.association.encode", lambda *_: None)  # of which send_c_store says ValueError
+    with storage_scp() as (address, got):
+        route = sr_route(address)
+        sender = world.sender(route)
+        arrive(world)
+        assert sender.send_due(route) is True and got == []
+    assert rows(world.catalog)[0].last_error == "not-made: ValueError"
+
+
+def test_a_report_that_is_sent_again_is_the_same_though_the_archive_changed_meanwhile(
+    world: Returning, peer: HttpPeer
+) -> None:
+    route = stow(peer.url)
+    sender = world.sender(route)
+    arrive(world)
+    peer.answers = [503, 200]
+    assert sender.send_due(route) is False  # which may have it all the same
+    arrive(world, study="1.2.3.8", seed=8, PatientID="P8")
+    world.index()
+    let_time_pass(world.catalog)
+    while sender.send_due(route) is not None:
+        pass
+    first, second = [report for report in map(report_in, peer.told) if report.StudyInstanceUID == STUDY]
+    assert first == second
+    assert {row.sop_instance_uid for row in rows(world.catalog)} >= {first.SOPInstanceUID}
+    assert {row.made for row in rows(world.catalog)} == {None}
+
+
+def test_a_report_after_another_image_names_the_one_that_it_replaces(world: Returning, peer: HttpPeer) -> None:
+    route = stow(peer.url)
+    sender = world.sender(route)
+    arrive(world)
+    assert sender.send_due(route) is True
+    lateral = chest_dataset(study=STUDY, sop=f"{STUDY}.77", seed=5, ViewPosition="LL", **named())
+    world.arrive(lateral, by=FROM_ORTHANC)
+    world.embed()
+    assert sender.send_due(route) is True
+    first, second = map(report_in, peer.told)
+    (study,) = second.PredecessorDocumentsSequence
+    (one,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert one.ReferencedSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
+    assert study.ReferencedSeriesSequence[0].SeriesInstanceUID == first.SeriesInstanceUID
+
+
+def report_in(told: tuple[str, str, dict[str, str], bytes]) -> Dataset:
+    """What a STOW-RS request carries."""
+    body = told[3]
+    return pydicom.dcmread(io.BytesIO(body[body.index(b"\r\n\r\n") + 4 : body.rindex(b"\r\n--")]))
 
 
 @unreached
@@ -167,7 +226,7 @@ def test_an_instance_that_is_there_already_is_a_success(world: Returning, peer: 
     assert sender.send_due(route) is True and rows(world.catalog)[0].sent_at is not None
 
 
-@pytest.mark.parametrize("method", ["put", "post"])
+@pytest.mark.parametrize("method", ["put", "conditional"])
 def test_a_fhir_report_is_one_resource_however_often_it_is_sent(world: Returning, peer: HttpPeer, method: str) -> None:
     route = sr_route(f"{peer.url}/fhir", kind="fhir", method=method)
     sender = world.sender(route)
@@ -176,16 +235,21 @@ def test_a_fhir_report_is_one_resource_however_often_it_is_sent(world: Returning
     assert sender.send_due(route) is False
     let_time_pass(world.catalog)
     assert sender.send_due(route) is True
-    (first, path, _, _), (second, again, headers, _) = peer.told
-    assert (first, path) == (second, again) and first == method.upper()
-    one, other = peer.bodies
-    assert one == other
+    lateral = chest_dataset(study=STUDY, sop=f"{STUDY}.77", seed=5, ViewPosition="LL", **named())
+    world.arrive(lateral, by=FROM_ORTHANC)
+    world.embed()
+    assert sender.send_due(route) is True  # its next version
+    assert {(verb, path) for verb, path, _, _ in peer.told} == {peer.told[0][:2]}
+    one, other, newer = peer.bodies
+    assert one == other != newer
     assert isinstance(one, dict) and one["resourceType"] == "DiagnosticReport"
+    verb, path = peer.told[0][:2]
+    assert verb == "PUT"
     if method == "put":
         assert path == f"/fhir/DiagnosticReport/{one['id']}"
     else:
-        assert path == "/fhir/DiagnosticReport" and "id" not in one
-        assert headers["if-none-exist"] == f"identifier=urn:ietf:rfc:3986|{one['identifier'][0]['value']}"
+        number = one["identifier"][0]["value"]
+        assert "id" not in one and unquote(path) == f"/fhir/DiagnosticReport?identifier=urn:ietf:rfc:3986|{number}"
 
 
 def test_a_webhook_is_signed_and_tells_only_what_its_route_names(world: Returning, peer: HttpPeer) -> None:

@@ -62,6 +62,9 @@ def test_a_route_names_doors_senders_and_a_destination() -> None:
         ({"similar": 21}, "less than or equal to 20"),
         ({"aet": ""}, "AE title of 1 to 16"),
         ({"tells": ["study_instance_uid"]}, "are of webhooks"),
+        ({"max_age_days": -1}, "greater than or equal to 0"),
+        ({"patient_system": "urn:oid:1.2"}, "are of fhir routes"),
+        ({"kind": "fhir", "to": "https://a.example", "patient_system": "MRN"}, "expected a URI"),
         ({"nmae": "x"}, "Extra inputs are not permitted"),
     ],
 )
@@ -159,7 +162,7 @@ def test_what_waits_is_listed_with_its_error_and_tried_again(
     assert sender.send_due(route) is True
     commands.list_command(state=None, route=None, limit=20)
     shown = re.sub(r"\s+", "", capsys.readouterr().out)
-    assert "waiting" in shown and "1waiting,0sent,0given-upinall" in shown
+    assert "waiting" in shown and "1waiting,0sent,0given-up,0supersededinall" in shown
     with pytest.raises(InputError, match="Say what to try again"):
         commands.retry(study=None, route=None, every=False)
     assert sender.send_due(route) is None

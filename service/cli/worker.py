@@ -75,7 +75,7 @@ def worker(
             if not once:
                 console.print("Waiting for jobs. Ctrl-C or SIGTERM ends it.")
             bench = Workbench(settings, catalog, decoders=workers)
-            if watch and settings.return_routes:
+            if watch:
                 returning = Thread(target=_sender(bench).run, args=(ended,), name="returns", daemon=True)
                 returning.start()
                 threads.append(returning)

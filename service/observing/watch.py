@@ -10,7 +10,6 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from index import Catalog, Gallery
-from index.returns.listing import count_returns
 from index.tables import KINDS, Job
 from model.errors import AltaError
 
@@ -26,7 +25,7 @@ FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "alta_queue_depth": ("Items that wait to be encoded.", ("line",)),
     "alta_database_up": ("1 where the database answered this scrape, else 0.", ()),
     "alta_jobs": ("Jobs in the database, by state.", ("state",)),
-    "alta_returns": ("Results to be sent back in the database, by state.", ("state",)),
+    "alta_returns": ("Results to be sent back in the database, by state; counted now and then.", ("state",)),
     "alta_embeddings_pending": (
         "Studies that lack an embedding of the encoders in use; counted now and then, of millions every few minutes.",
         ("kind",),
@@ -35,8 +34,8 @@ FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 
 
 class ArchiveWatch(Collector):
-    """depths: what waits, by line. pending: studies that lack an embedding, by kind, none before they were counted. A
-    database that is away costs its gauges."""
+    """depths: what waits, by line. pending: studies that lack an embedding, by kind, none before they were counted.
+    returns: results that go back, by state, likewise. A database that is away costs its gauges."""
 
     def __init__(
         self,
@@ -44,9 +43,10 @@ class ArchiveWatch(Collector):
         gallery: Gallery,
         depths: Callable[[], Mapping[str, int]],
         pending: Callable[[], Mapping[str, int]],
+        returns: Callable[[], Mapping[str, int]],
     ) -> None:
         self._catalog, self._gallery = catalog, gallery
-        self._depths, self._pending = depths, pending
+        self._depths, self._pending, self._returns = depths, pending, returns
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Without values: the registry asks when the app starts, when nothing need be counted."""
@@ -61,11 +61,11 @@ class ArchiveWatch(Collector):
         values["alta_queue_depth"] = dict(self._depths())
         try:
             values["alta_jobs"] = self._jobs_by_state()
-            values["alta_returns"] = {state: float(count) for state, count in count_returns(self._catalog).items()}
+            values["alta_returns"] = {state: float(count) for state, count in self._returns().items()}
             values["alta_embeddings_pending"] = {kind: float(count) for kind, count in self._pending().items()}
         except (AltaError, SQLAlchemyError) as error:
             log.warning("the database cannot be asked for metrics (%s)", type(error).__name__)
-        values["alta_database_up"] = {"": float(bool(values["alta_returns"]))}
+        values["alta_database_up"] = {"": float(bool(values["alta_jobs"]))}
         for name, found in values.items():
             family = _family(name)
             for label, value in found.items():

@@ -53,6 +53,9 @@ class Operations:
             "slowest": (kept("embedding", parts.embedding, 2),),
         }
         self._lanes = [Lane(name, some) for name, some in self.kept.items()]
+        # For metrics alone: a row for every study that ever went back is counted.
+        self._returned: Kept[dict[str, int]] = kept("returns", parts.returned, 2)
+        self._returns_lane = Lane("returns", [self._returned])
 
     async def reply(self) -> OperationsReply:
         """Raises nothing for what cannot be read; waits two seconds at most for what is being read."""
@@ -74,8 +77,16 @@ class Operations:
         found: EmbeddingNow | None = part.reading.value
         return {} if found is None else {IMAGE: found.image.missing, REPORT: found.report.missing}
 
+    def returns(self) -> dict[str, int]:
+        """Results that go back by state, as counted last; waits likewise."""
+        self._returns_lane.ask()
+        ends = monotonic() + PATIENCE_S
+        while self._returned.reading.value is None and self._returns_lane.is_busy and monotonic() < ends:
+            sleep(LOOK_S)
+        return self._returned.reading.value or {}
+
     def close(self) -> None:
-        for lane in self._lanes:
+        for lane in (*self._lanes, self._returns_lane):
             lane.close(CLOSING_S)
 
     def _put_together(self) -> OperationsReply:

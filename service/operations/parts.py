@@ -13,6 +13,7 @@ from index.generations.table import LIVE, REMOVED, RETIRED
 from index.jobs.overview import overview
 from index.jobs.records import JobRecord
 from index.keeping.backup import list_backups
+from index.returns.listing import count_returns
 from index.tables import IMAGE, REPORT
 
 from ..resources import Resources
@@ -44,6 +45,7 @@ __all__ = [
     "generations",
     "jobs",
     "refused",
+    "returned",
     "searched",
     "sizes",
     "throughput",
@@ -112,6 +114,10 @@ def disk(resources: Resources) -> DiskNow:
 
 def archive(resources: Resources) -> ArchiveSizeNow:
     return ArchiveSizeNow.model_validate(vars(archive_size(resources.catalog)))
+
+
+def returned(resources: Resources) -> dict[str, int]:
+    return count_returns(resources.catalog)
 
 
 def refused(resources: Resources) -> RefusedNow:

@@ -4,11 +4,16 @@ The patient, the study and the order are named by their identifiers, as DICOM ha
 them need not be known.
 """
 
+import re
 from typing import Any
 
 from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sr.coding import Code
+
+from index.reports.texts import is_uid
+from model.errors import InputError
 
 from ..schemas import PairScore
 from . import codes
@@ -21,12 +26,22 @@ URI = "urn:ietf:rfc:3986"
 IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 
 
-def diagnostic_report(material: Material) -> dict[str, Any]:
-    """As JSON. Preliminary: nobody has seen it. Raises ValueError where a value of the image cannot be in FHIR."""
+def diagnostic_report(material: Material, *, patient_system: str = "", accession_system: str = "") -> dict[str, Any]:
+    """As JSON. Preliminary: nobody has seen it. One resource for all states of the study: a newer one replaces it.
+
+    The systems are URIs of what the images' Patient IDs and accession numbers are unique in; where they are empty, the
+    images' own issuers are. Raises InputError several-values; ValueError where another value cannot be in FHIR.
+    """
     header = material.headers[0]
-    observations = [_finding(finding, number) for number, finding in enumerate(material.findings.findings, start=1)]
-    observations += [_similar(one) for one in material.similar]
-    identity = material.uid("document")
+    observations = [
+        _finding(finding, number) for number, finding in enumerate(material.result.findings.findings, start=1)
+    ]
+    observations += [_similar(one) for one in material.result.similar]
+    # R4 Observation.device: which encoders they were, by the hash of their weights.
+    device = f"ALTA retrieval {material.result.software}, encoders {material.result.fingerprint}"
+    for observation in observations:
+        observation["device"] = {"display": device}
+    identity = material.lasting_uid("report")
     report: dict[str, Any] = {
         "resourceType": "DiagnosticReport",
         "id": f"alta-{identity.removeprefix('2.25.')}",
@@ -42,11 +57,14 @@ def diagnostic_report(material: Material) -> dict[str, Any]:
         "result": [{"reference": f"#{observation['id']}"} for observation in observations],
         "conclusion": material.statement,
     }
-    if patient := _patient(header):
+    patient_system = patient_system or _system(header.get("IssuerOfPatientIDQualifiersSequence"))
+    if patient := _identifier(header, "PatientID", "MR", patient_system):
+        if issuer := _text(header, "IssuerOfPatientID"):
+            patient["assigner"] = {"display": issuer}
         report["subject"] = {"identifier": patient}
-    if accession := _text(header, "AccessionNumber"):
-        kind = {"coding": [{"system": IDENTIFIER_TYPES, "code": "ACSN"}]}
-        report["basedOn"] = [{"type": "ServiceRequest", "identifier": {"type": kind, "value": accession}}]
+    accession_system = accession_system or _system(header.get("IssuerOfAccessionNumberSequence"))
+    if accession := _identifier(header, "AccessionNumber", "ACSN", accession_system):
+        report["basedOn"] = [{"type": "ServiceRequest", "identifier": accession}]
     if material.study.study_date:
         report["effectiveDateTime"] = material.study.study_date.isoformat()
     DiagnosticReport.model_validate(report)
@@ -97,15 +115,29 @@ def _concept(code: Code) -> dict[str, Any]:
     return {"coding": [{"system": system, "code": code.value, "display": code.meaning}]}
 
 
-def _patient(header: Dataset) -> dict[str, Any]:
-    value = _text(header, "PatientID")
+def _identifier(header: Dataset, keyword: str, kind: str, system: str) -> dict[str, Any]:
+    """Empty where the image has none."""
+    value = _text(header, keyword)
     if not value:
         return {}
-    found: dict[str, Any] = {"type": {"coding": [{"system": IDENTIFIER_TYPES, "code": "MR"}]}, "value": value}
-    if issuer := _text(header, "IssuerOfPatientID"):
-        found["assigner"] = {"display": issuer}
-    return found
+    found: dict[str, Any] = {"type": {"coding": [{"system": IDENTIFIER_TYPES, "code": kind}]}, "value": value}
+    return found | ({"system": system} if system else {})
+
+
+def _system(issuers: Any) -> str:
+    """URI of a universal entity (PS3.3 10.14, 10.15), as far as its kind has one; else empty."""
+    if not issuers:
+        return ""
+    value, kind = (_text(issuers[0], f"UniversalEntityID{name}") for name in ("", "Type"))
+    if kind == "ISO" and is_uid(value):
+        return f"urn:oid:{value}"
+    if kind == "UUID" and re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", value):
+        return f"urn:uuid:{value.lower()}"
+    return value if kind == "URI" and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s|]+", value) else ""
 
 
 def _text(header: Dataset, keyword: str) -> str:
-    return str(header.get(keyword) or "").strip(" \0")
+    value = header.get(keyword)
+    if isinstance(value, MultiValue):  # a list would be nobody's identifier
+        raise InputError(f"Expected one {keyword} in the image, found {len(value)}.", "several-values")
+    return str(value or "").strip(" \0")

@@ -1,9 +1,10 @@
 """What is said of one study, in whatever form it goes back: findings, similar past studies, and what they are not."""
 
+import hashlib
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -12,9 +13,10 @@ from typing import Final
 
 import numpy as np
 import pydicom
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydicom import Dataset
 
-from index import IMAGE_WEIGHTS, Catalog, Filters, Gallery, Search, StudyRecord, stored_study
+from index import IMAGE_WEIGHTS, Catalog, Filters, Gallery, Search, Snapshot, StudyRecord, stored_study
 from index.reports.texts import derived_uid
 from index.slots import CURRENT_SLOTS
 from model.encoder import StudyEncoder
@@ -27,7 +29,10 @@ from ..schemas import ZeroShotFindings
 from ..settings import Settings
 from ..zero_shot import describe_findings
 
-__all__ = ["NOTICE", "Desk", "Material", "Similar"]
+__all__ = ["NOTICE", "Desk", "Material", "Result", "Similar"]
+
+SOFTWARE: Final = version("alta-retrieval")
+RETURN_SECRET: Final = "return-uids"
 
 NOTICE: Final = (
     "For research only, not for diagnosis. Made by a computer, seen by nobody. A score ranks studies by one finding"
@@ -46,42 +51,63 @@ class Similar:
     percentile: float | None
 
 
+class Result(BaseModel):
+    """All of a document that does not follow from the images and the row: kept before it is sent first, so that it is
+    the same when it is sent again. Nothing of the patient is in it.
+
+    fingerprint: of the encoders. generation: that was searched; None where none was. asked: how many similar studies
+    were to be named. predecessors: SOP Instance UIDs of the reports that were sent before, the oldest first.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    software: str
+    fingerprint: str
+    generation: int | None
+    asked: int
+    findings: ZeroShotFindings
+    similar: list[Similar]
+    predecessors: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Material:
     """headers: of the current images, frontal first; prior_headers: of those of the prior that were embedded with them.
-    number: of the document among those of its series.
-
-    ``uid`` makes UIDs that are always the same for this state of the study, these encoders and this route, whatever
-    generation is live: what is sent twice is one object.
+    secret: of the catalog: no two installations make the same UIDs. number: of the document among those of its series.
+    trial: it is to be looked at, and must not be taken for one that was sent.
     """
 
     study: StudyRecord
     route: str
     source_hash: str
-    fingerprint: str
     headers: list[Dataset]
     prior_headers: list[Dataset]
-    findings: ZeroShotFindings
-    similar: list[Similar]
+    result: Result
     made_at: datetime
-    software: str
+    secret: bytes = field(repr=False)
     number: int = 1
+    trial: bool = False
 
     def uid(self, *parts: str) -> str:
-        """Of something in this document."""
-        return derived_uid(
-            "return", self.route, self.study.study_instance_uid, self.source_hash, self.fingerprint, *parts
-        )
+        """Of something in this document: another one for whatever else it says."""
+        content = f"{self.source_hash} {self.made_at.isoformat()} {self.number} {self.result.model_dump_json()}"
+        return self.lasting_uid("document", hashlib.sha256(content.encode()).hexdigest(), *parts)
+
+    def lasting_uid(self, *parts: str) -> str:
+        """Of something that all documents of the study and route have in common."""
+        purpose = "return-trial" if self.trial else "return"
+        return derived_uid(purpose, self.secret.hex(), self.route, self.study.study_instance_uid, *parts)
 
     @property
     def series_uid(self) -> str:
         """The same for every state of the study: one series holds all that this route ever says of it."""
-        return derived_uid("return-series", self.route, self.study.study_instance_uid)
+        return self.lasting_uid("series")
 
     @property
     def statement(self) -> str:
         """What the numbers are and are not."""
-        return f"{NOTICE} Score: {self.findings.score_kind}. Probabilities: {self.findings.probabilities}"
+        findings = self.result.findings
+        return f"{NOTICE} Score: {findings.score_kind}. Probabilities: {findings.probabilities}"
 
 
 class Desk:
@@ -105,9 +131,21 @@ class Desk:
         return self._fingerprint()
 
     def material(
-        self, study_instance_uid: str, route: str, similar: int, made_at: datetime, number: int = 1
+        self,
+        study_instance_uid: str,
+        route: str,
+        similar: int,
+        made_at: datetime,
+        *,
+        number: int = 1,
+        predecessors: tuple[str, ...] = (),
+        made: str | None = None,
+        trial: bool = False,
     ) -> Material:
-        """Raises UnknownStudy; ArchiveError not-embedded, source-missing, model-mismatch, and what searching raises."""
+        """made: the result of an attempt before this, which holds unless product, encoders or ``similar`` changed.
+
+        Raises UnknownStudy; ArchiveError not-embedded, source-missing, model-mismatch, and what searching raises.
+        """
         gallery, inference = self._opened()
         fingerprint = inference.encoder.fingerprint
         stored = stored_study(self._catalog, study_instance_uid, fingerprint)
@@ -122,20 +160,31 @@ class Desk:
         if not headers:
             message = f"The images of study {study_instance_uid} are no DICOM files, or not where they were ingested."
             raise ArchiveError(message, "source-missing")
-        own = tuple(uid for uid in (study_instance_uid, stored.prior_uid) if uid)
-        filters = Filters(exclude_studies=own, exclude_patients=(stored.record.patient_key,), exclude_patient_of=own)
+        result = _kept(made, fingerprint, similar)
+        if result is None:
+            own = tuple(uid for uid in (study_instance_uid, stored.prior_uid) if uid)
+            others = Filters(exclude_studies=own, exclude_patients=(stored.record.patient_key,), exclude_patient_of=own)
+            snapshot = gallery.snapshot if similar else None
+            result = Result(
+                software=SOFTWARE,
+                fingerprint=fingerprint,
+                generation=None if snapshot is None else snapshot.info.id,
+                asked=similar,
+                findings=describe_findings(inference, stored.embedding),
+                similar=_similar(snapshot, stored.embedding, others, fingerprint, similar) if similar else [],
+                predecessors=predecessors,
+            )
         return Material(
             study=stored.record,
             route=route,
             source_hash=stored.source or "",
-            fingerprint=fingerprint,
             headers=headers,
             prior_headers=[header for header in prior if header is not None],
-            findings=describe_findings(inference, stored.embedding),
-            similar=_similar(gallery, stored.embedding, filters, fingerprint, similar) if similar else [],
+            result=result,
             made_at=made_at,
-            software=version("alta-retrieval"),
+            secret=self._catalog.secret(RETURN_SECRET),
             number=number,
+            trial=trial,
         )
 
     def close(self) -> None:
@@ -157,9 +206,24 @@ class Desk:
             return self._gallery, self._inference
 
 
-def _similar(gallery: Gallery, vector: np.ndarray, filters: Filters, fingerprint: str, count: int) -> list[Similar]:
+def _kept(made: str | None, fingerprint: str, similar: int) -> Result | None:
+    """What was made before, if it would be made by the same now."""
+    try:
+        result = Result.model_validate_json(made) if made else None
+    except ValidationError:  # of another release
+        return None
+    same = result is not None and (SOFTWARE, fingerprint, similar) == (
+        result.software,
+        result.fingerprint,
+        result.asked,
+    )
+    return result if same else None
+
+
+def _similar(
+    snapshot: Snapshot | None, vector: np.ndarray, filters: Filters, fingerprint: str, count: int
+) -> list[Similar]:
     """As the service ranks where nobody asks for another ranking. vector: (D,) of length 1."""
-    snapshot = gallery.snapshot
     if snapshot is None:
         raise EmptyIndex("No generation is live. Run `alta index build`.")
     ranking = snapshot.info.scores.ranking("image", IMAGE_WEIGHTS["image"])

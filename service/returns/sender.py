@@ -2,7 +2,8 @@
 
     notice what is due -> take a row -> make its document -> ask once more whether it is wanted -> send -> say so
 
-Killed anywhere, the row is taken again; the document has the same identity then, so it is no second one.
+Killed anywhere, the row is taken again; the document is the same then, so it is no second one: what it says beside the
+images is kept with the row before it is sent first.
 """
 
 import logging
@@ -19,12 +20,14 @@ from index.returns.queue import (
     Wanted,
     begin_routes,
     give_up,
+    keep_made,
     later,
     note_due,
     sent,
     still_wanted,
     take_due,
 )
+from index.returns.tidying import tidy_returns
 from model.errors import AltaError, ArchiveError, UnknownStudy
 
 from ..return_settings import ReturnRoute
@@ -41,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S: Final = 2.0
 PATIENCE: Final = 20  # looking takes at most a twentieth of the time, however much came within the week
+TIDY_S: Final = 600.0
 AWAY_S: Final = 10.0  # between two looks at a database that does not answer
 LONGEST_PAUSE_S: Final = 60.0  # of a route whose destination is away
 DATABASE: Final = "database-unavailable"
@@ -55,13 +59,16 @@ class Sender:
         self._desk = desk
 
     def run(self, told: Event) -> None:
-        """Until ``told`` is set."""
+        """Until ``told`` is set. Without routes it ends what waits for those that were there once."""
         routes = self._settings.return_routes
         threads = [
             Thread(target=self._run, args=(route, told), name=f"return {route.name}", daemon=True) for route in routes
         ]
         for thread in threads:
             thread.start()
+        while not told.is_set():
+            self._tidy()
+            told.wait(TIDY_S)
         for thread in threads:
             thread.join()
         self._desk.close()
@@ -76,6 +83,12 @@ class Sender:
         if taken is None:
             return None
         return self._deliver(route, taken)
+
+    def _tidy(self) -> None:
+        try:
+            tidy_returns(self._catalog, [route.name for route in self._settings.return_routes])
+        except Exception as error:  # the database is away; there is time
+            logger.warning("rows of results are not tidied (%s)", type(error).__name__)
 
     def _run(self, route: ReturnRoute, told: Event) -> None:
         failures, wait = 0, 0.0
@@ -101,7 +114,7 @@ class Sender:
         """Whether the destination is there."""
         away = False
         try:
-            send = self._prepared(route, taken)
+            send, sop_instance_uid = self._prepared(route, taken)
             why = still_wanted(self._catalog, taken)  # the document took its time
             if why is not None:
                 give_up(self._catalog, taken, why)
@@ -123,34 +136,52 @@ class Sender:
             # Without its message, which may quote that header.
             logger.error("%s\n%s", type(error).__qualname__, "".join(traceback.format_tb(error.__traceback__)))
         else:
-            sent(self._catalog, taken)
+            sent(self._catalog, taken, sop_instance_uid)
             logger.info("results went back by route %s, attempt %d", route.name, taken.attempt)
             return True
         logger.warning("results did not go back by route %s, attempt %d: %s", route.name, taken.attempt, slug)
         later(self._catalog, taken, slug)
         return not away
 
-    def _prepared(self, route: ReturnRoute, taken: Taken) -> Callable[[], None]:
-        """The document, ready to be sent. Raises what making it raises."""
+    def _prepared(self, route: ReturnRoute, taken: Taken) -> tuple[Callable[[], None], str | None]:
+        """The document, ready to be sent; of a structured report its UID. Raises what making it raises."""
         uid = taken.study_instance_uid
         secret = self._settings.return_credentials.get(route.name)
         credentials = secret.get_secret_value() if secret else None
         if route.kind == "webhook":
             message, message_id = webhook_message(self._catalog, route, uid, taken.source_hash, taken.created_at)
-            return lambda: send_webhook(message, message_id, route.to, self._settings.webhook_key)
-        material = self._desk.material(uid, route.name, route.similar, taken.created_at, taken.number)
+            return lambda: send_webhook(message, message_id, route.to, self._settings.webhook_key), None
+        material = self._desk.material(
+            uid,
+            route.name,
+            route.similar,
+            taken.created_at,
+            number=taken.number,
+            predecessors=taken.predecessors,
+            made=taken.made,
+        )
         if material.source_hash != taken.source_hash:
             raise ArchiveError("The study has other images by now.", SUPERSEDED)
         if route.kind == "fhir":
-            resource = diagnostic_report(material)
-            return lambda: send_resource(resource, route, credentials)
+            resource = diagnostic_report(
+                material, patient_system=route.patient_system, accession_system=route.accession_system
+            )
+            return lambda: send_resource(resource, route, credentials), None
         document = structured_report(material)
+        made = material.result.model_dump_json()
+        if made != taken.made:
+            named = {one.study_instance_uid for one in material.result.similar}
+            if not keep_made(self._catalog, taken, made, named):
+                raise ArchiveError(
+                    "A study that it names is gone by now, or another sender has it.", "changed-meanwhile"
+                )
         node = route.node
+        identity = str(document.SOPInstanceUID)
         if node is not None:
-            return lambda: send_dicom(document, node, route.aet)
-        return lambda: store_over_http(document, route.to, credentials)
+            return lambda: send_dicom(document, node, route.aet), identity
+        return lambda: store_over_http(document, route.to, credentials), identity
 
 
 def wanted(route: ReturnRoute) -> Wanted:
     """A route as the archive sees it."""
-    return Wanted(route.name, route.doors)
+    return Wanted(route.name, route.doors, route.max_age_days)

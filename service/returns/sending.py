@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 import requests
@@ -59,8 +60,10 @@ def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
         if "Status" not in answer:
             raise NotTaken("association-lost", away=True)
         if answer.Status not in TRANSFERRED:
-            raise NotTaken(f"status-{answer.Status:04X}")
-    except (ValueError, RuntimeError) as error:
+            raise _refused(answer.Status)
+    except ValueError as error:  # pynetdicom cannot encode it: of this document, not of the destination
+        raise NotTaken("not-made: ValueError") from error
+    except RuntimeError as error:
         raise NotTaken("association-lost", away=True) from error
     finally:
         if association.is_established:
@@ -88,22 +91,22 @@ def store_over_http(document: Dataset, url: str, credentials: str | None) -> Non
         reason = _failure(answer)
         if reason == ALREADY_THERE or (reason is None and status != 409):
             return
-        raise NotTaken(f"http-{status}" if reason is None else f"status-{reason:04X}")
+        raise NotTaken(f"http-{status}") if reason is None else _refused(reason)
     raise NotTaken(f"http-{status}", away=status >= 500 or status in (403, 404, 429))
 
 
 def send_resource(resource: dict[str, Any], route: ReturnRoute, credentials: str | None) -> None:
-    """PUT under an id of ours (update as create), or POST where the server has none of the same identifier (conditional
-    create): either way what is sent twice is one resource. Raises NotTaken."""
+    """PUT under an id of ours (update as create), or by the identifier where the server gives ids (conditional update):
+    either way what is sent twice is one resource, and a newer state its next version. Raises NotTaken."""
     base = f"{route.to.rstrip('/')}/DiagnosticReport"
     headers = {"Content-Type": FHIR_JSON, "Accept": FHIR_JSON, "Prefer": "return=minimal"}
-    if route.method == "post":
+    address = f"{base}/{resource['id']}"
+    if route.method == "conditional":
         named = resource["identifier"][0]
-        headers["If-None-Exist"] = f"identifier={named['system']}|{named['value']}"
+        address = f"{base}?identifier={quote(named['system'] + '|' + named['value'], safe='')}"
         resource = {name: value for name, value in resource.items() if name != "id"}
-    address = base if route.method == "post" else f"{base}/{resource['id']}"
     body = json.dumps(resource).encode()
-    status, _ = _request(route.method.upper(), address, credentials, body, headers)
+    status, _ = _request("PUT", address, credentials, body, headers)
     if status not in (200, 201):
         raise NotTaken(f"http-{status}", away=status >= 500 or status in (401, 403, 404, 429))
 
@@ -148,6 +151,11 @@ def _request(method: str, url: str, credentials: str | None, body: bytes, header
         raise NotTaken(error.slug, away=True) from None
     except requests.RequestException:
         raise NotTaken("not-reached", away=True) from None
+
+
+def _refused(status: int) -> NotTaken:
+    """Of a status of C-STORE or STOW-RS. A7xx is out of resources (PS3.4 B.2.3): others would fare no better."""
+    return NotTaken(f"status-{status:04X}", away=status & 0xFF00 == 0xA700)
 
 
 def _first(chunks: Any) -> bytes:

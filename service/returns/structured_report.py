@@ -22,9 +22,11 @@ from typing import Any, Final
 import highdicom as hd
 from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.datadict import tag_for_keyword
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import EnhancedSRStorage, ExplicitVRLittleEndian
+from pydicom.valuerep import DA, TM
 
 from index.listeners.storage_scp import IMPLEMENTATION
 from index.reports.texts import derived_uid
@@ -47,6 +49,8 @@ TYPE_2: Final = (  # PS3.3 C.7.1.1, C.7.2.1: present, if only empty
     "StudyDate",
     "StudyTime",
 )
+UTF_8: Final = "ISO_IR 192"
+MANY_BYTES: Final = ("ISO 2022 IR 87", "ISO 2022 IR 159", "ISO 2022 IR 149", "ISO 2022 IR 58")  # never the first
 CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
 
 
@@ -65,15 +69,16 @@ def structured_report(material: Material) -> Dataset:
             series_instance_uid=material.series_uid,
             series_number=SERIES_NUMBER,
             series_description="ALTA: similar studies, findings",
-            sop_instance_uid=material.uid("document"),
+            sop_instance_uid=material.uid(),
             instance_number=material.number,
             manufacturer=MANUFACTURER,
             manufacturer_model_name=MODEL,
-            device_serial_number=material.fingerprint[:16],
-            software_versions=material.software,
+            device_serial_number=material.result.fingerprint[:16],
+            software_versions=material.result.software,
             is_complete=True,
             is_final=False,
             is_verified=False,
+            previous_versions=_predecessors(material) or None,
             content_date=moment.strftime("%Y%m%d"),
             content_time=moment.strftime("%H%M%S"),
             specific_character_set=_characters(evidence[0]),
@@ -109,7 +114,7 @@ def _content(material: Material, evidence: Sequence[Dataset]) -> sr.MeasurementR
         name="ALTA retrieval",
         manufacturer_name=MANUFACTURER,
         model_name=MODEL,
-        serial_number=material.fingerprint[:16],
+        serial_number=material.result.fingerprint[:16],
     )
     observer = sr.ObserverContext(
         observer_type=sr.CodedConcept("121007", "DCM", "Device"), observer_identifying_attributes=device
@@ -118,11 +123,11 @@ def _content(material: Material, evidence: Sequence[Dataset]) -> sr.MeasurementR
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=codes.PROCEDURE,
-        imaging_measurements=[_group(material, finding, images) for finding in material.findings.findings],
+        imaging_measurements=[_group(material, finding, images) for finding in material.result.findings.findings],
     )
     items = report[0].ContentSequence
-    if material.similar:
-        container = _container(codes.SIMILAR, [_similar(one) for one in material.similar])
+    if material.result.similar:
+        container = _container(codes.SIMILAR, [_similar(one) for one in material.result.similar])
         items.append(container)
     items.append(
         sr.TextContentItem(name=Code("121106", "DCM", "Comment"), value=material.statement, relationship_type=CONTAINS)
@@ -142,8 +147,8 @@ def _group(material: Material, finding: PairScore, images: Sequence[Any]) -> sr.
         finding_type=codes.FINDINGS[finding.name],
         algorithm_id=sr.AlgorithmIdentification(
             name="ALTA zero-shot classification",
-            version=material.software,
-            parameters=[f"encoders {material.fingerprint}"],
+            version=material.result.software,
+            parameters=[f"encoders {material.result.fingerprint}"],
             manufacturer=MANUFACTURER,
         ),
         measurements=measured,
@@ -180,13 +185,30 @@ def _short(value: float) -> float:
     return round(value, 6)  # VR DS has 16 characters
 
 
+def _predecessors(material: Material) -> list[Dataset]:
+    """The reports of the study that were sent by this route before, as highdicom wants them (PS3.3 C.17.2.2)."""
+    found = []
+    for uid in material.result.predecessors:
+        before = Dataset()
+        before.SOPClassUID, before.SOPInstanceUID = EnhancedSRStorage, uid
+        before.StudyInstanceUID, before.SeriesInstanceUID = material.study.study_instance_uid, material.series_uid
+        found.append(before)
+    return found
+
+
 def _evidence(header: Dataset) -> Dataset:
-    """What highdicom reads of an image. A sex that is none of the standard's is left out, as highdicom would refuse."""
+    """What highdicom reads of an image. A sex, date or time that is none of the standard's is left empty, as highdicom
+    would refuse it, and no report would ever come of the study."""
     for keyword in TYPE_2:
         if header.get(keyword) is None:
             setattr(header, keyword, "")
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = ""
+    for keyword, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
+        try:
+            kind(header[keyword].value)
+        except Exception:  # several values, or a value that pydicom cannot read at all
+            header[keyword] = DataElement(tag_for_keyword(keyword) or 0, kind.__name__, "")
     return header
 
 
@@ -203,11 +225,15 @@ def _moment(made_at: datetime, header: Dataset) -> tuple[datetime, str | None]:
 
 
 def _characters(header: Dataset) -> Any:
-    """Those of the image, in which its patient's name is written, so that it is the same to the byte; of a set that is
-    none of the standard's, UTF-8."""
+    """Those of the image, in which its patient's name can be written as it was there. UTF-8 for what is none of the
+    standard's or what highdicom does not write: a lone set with code extensions, which have to stand beside a first
+    (PS3.3 C.12.1.1.2), and several with an empty first."""
     given = header.get("SpecificCharacterSet") or None
     known = {value.value for value in hd.SpecificCharacterSetValues}
     several = [given] if isinstance(given, str) else list(given or [])
-    if all(value in known for value in several):
-        return several[0] if len(several) == 1 else several or None
-    return "ISO_IR 192"
+    extended = [str(value).startswith("ISO 2022") for value in several]
+    if not all(value in known for value in several) or several[:1] == ["ISO_IR 6"]:
+        return UTF_8
+    if len(several) > 1:
+        return several if all(extended) and several[0] not in MANY_BYTES else UTF_8
+    return UTF_8 if any(extended) else given and several[0]

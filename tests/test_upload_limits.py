@@ -208,12 +208,15 @@ def test_json_of_any_depth_is_answered(url: str, path: str, opened: bytes) -> No
 
 def test_json_has_a_mebibyte_at_most(url: str) -> None:
     before = forget_peaks()
-    answer = httpx.post(f"{url}/v1/search/text-to-image", json={"text": "a" * (MEBIBYTE + 1)})
+    answer = httpx.post(f"{url}/v1/search/text-to-image", json={"text": "a" * (MEBIBYTE + 1)}, timeout=60)
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/file-too-large")
     largest = json.dumps({"text": "a", "filters": {"exclude_study": [[]] * 150_000}})
     assert (
         httpx.post(
-            f"{url}/v1/search/text-to-image", content=largest, headers={"Content-Type": "application/json"}
+            f"{url}/v1/search/text-to-image",
+            content=largest,
+            headers={"Content-Type": "application/json"},
+            timeout=60,
         ).status_code
         == 422
     )

@@ -169,3 +169,22 @@ def test_what_waits_is_listed_with_its_error_and_tried_again(
     commands.retry(study="1.2.3.1", route=None, every=False)
     assert "1 are due now" in capsys.readouterr().out
     assert sender.send_due(route) is True
+
+
+def test_who_deletes_or_forgets_hears_what_receivers_have(
+    world: Returning, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.returns.sender.send_dicom", lambda *_: None)
+    sender = world.sender(sr_route())
+    lateral = chest_dataset(study="1.2.3.1", sop="1.2.3.1.9", seed=5, ViewPosition="LL", **named())
+    world.arrive(lateral)
+    world.embed()
+    assert sender.send_due(sr_route()) is True
+    for name, call in (
+        ("delete", lambda command: command("1.2.3.1", yes=False, dry_run=True)),
+        ("forget", lambda command: command("P1", issuer=None, yes=False, dry_run=True)),
+    ):
+        module: Any = import_module(f"service.cli.{name}")
+        monkeypatch.setattr(module, "archive_settings", lambda: world.settings)
+        call(getattr(module, name))
+        assert "the receivers' to remove: 1 by pacs" in " ".join(capsys.readouterr().out.split())

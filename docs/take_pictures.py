@@ -66,8 +66,8 @@ def take(page: Page, name: str) -> None:
 def pictures(page: Page, url: str) -> None:
     page.goto(url)
     page.set_input_files("#files", [path for path in (DEMO / "query").rglob("*") if path.is_file()])
-    expect(page.locator("#query .film")).to_have_attribute("aria-label", "Your study, frontal", timeout=60_000)
-    expect(page.locator(".card img")).to_have_count(10, timeout=60_000)
+    expect(page.get_by_role("img", name="Your study, frontal")).to_be_visible(timeout=60_000)
+    expect(page.locator(".card img").nth(1)).to_be_visible(timeout=60_000)
     take(page, "page")
     page.get_by_role("button", name="Side by side").first.click()
     dialog = page.get_by_role("dialog", name="Side by side")

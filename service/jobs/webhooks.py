@@ -26,7 +26,7 @@ from model.errors import ArchiveError
 from ..errors import RequestError
 from ..settings import Settings
 
-__all__ = ["Courier", "origin_of", "require_allowed", "signature"]
+__all__ = ["Courier", "origin_of", "post_signed", "require_allowed", "signature", "webhook_client"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,30 @@ def signature(secret: bytes, message_id: str, timestamp: int, body: str) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
+def webhook_client(timeout: float = TIMEOUT_S) -> httpx.Client:
+    """No proxy and no credentials from the environment; a redirect would lead off the list of origins."""
+    return httpx.Client(follow_redirects=False, trust_env=False, timeout=timeout)
+
+
+def post_signed(client: httpx.Client, url: str, message_id: str, body: str, secret: bytes) -> str | None:
+    """Send a message of JSON, signed. None where it was taken; else a slug: http-STATUS, timeout, not-reached: WHY."""
+    timestamp = int(time.time())
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": signature(secret, message_id, timestamp, body),
+    }
+    try:
+        # The answer's body is of no interest, and may be endless.
+        with client.stream("POST", url, content=body.encode(), headers=headers) as response:
+            return None if response.is_success else f"http-{response.status_code}"
+    except httpx.TimeoutException:
+        return "timeout"
+    except httpx.HTTPError as error:
+        return f"not-reached: {type(error).__name__}"
+
+
 class Courier:
     """Sends what is due. Several may run at once, in as many processes."""
 
@@ -92,8 +116,7 @@ class Courier:
         delivery = take_due(self._catalog)
         if delivery is None:
             return
-        # No proxy and no credentials from the environment; a redirect would lead off the list.
-        with httpx.Client(follow_redirects=False, trust_env=False, timeout=self._timeout) as client:
+        with webhook_client(self._timeout) as client:
             while delivery is not None:
                 self._deliver(client, delivery)
                 delivery = take_due(self._catalog)
@@ -102,7 +125,7 @@ class Courier:
         if not self._secret or not _is_allowed(delivery.url, self._origins):  # the settings have changed since
             give_up(self._catalog, delivery, NOT_ALLOWED)
             return
-        error = self._send(client, delivery)
+        error = post_signed(client, delivery.url, delivery.id, delivery.body, self._secret)
         if error is None:
             delivered(self._catalog, delivery)
             return
@@ -111,24 +134,6 @@ class Courier:
             give_up(self._catalog, delivery, error)
         else:
             later(self._catalog, delivery, error)
-
-    def _send(self, client: httpx.Client, delivery: Delivery) -> str | None:
-        """None where it was taken; else a slug."""
-        timestamp = int(time.time())
-        headers = {
-            "Content-Type": "application/json",
-            "webhook-id": delivery.id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature(self._secret, delivery.id, timestamp, delivery.body),
-        }
-        try:
-            # The answer's body is of no interest, and may be endless.
-            with client.stream("POST", delivery.url, content=delivery.body.encode(), headers=headers) as response:
-                return None if response.is_success else f"http-{response.status_code}"
-        except httpx.TimeoutException:
-            return "timeout"
-        except httpx.HTTPError as error:
-            return f"not-reached: {type(error).__name__}"
 
 
 def _is_allowed(url: str, origins: Collection[str]) -> bool:

@@ -3,12 +3,10 @@ a word why something was not taken."""
 
 import json
 import logging
-import time
 import uuid
 from typing import Any, Final
 from urllib.parse import quote
 
-import httpx
 import requests
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -18,7 +16,7 @@ from pynetdicom.sop_class import EnhancedSRStorage  # type: ignore[attr-defined]
 from index.sources.dicomweb_http import TIMEOUT, FetchFailed, Origin, PeerError, Retry, open_session
 from model.errors import AltaError
 
-from ..jobs.webhooks import signature
+from ..jobs.webhooks import post_signed, webhook_client
 from ..return_settings import DicomNode, ReturnRoute
 from .structured_report import written
 
@@ -113,24 +111,10 @@ def send_resource(resource: dict[str, Any], route: ReturnRoute, credentials: str
 
 def send_webhook(message: str, message_id: str, url: str, key: bytes) -> None:
     """POST, signed as Standard Webhooks says; redirects are not followed. Raises NotTaken."""
-    moment = int(time.time())
-    headers = {
-        "Content-Type": "application/json",
-        "webhook-id": message_id,
-        "webhook-timestamp": str(moment),
-        "webhook-signature": signature(key, message_id, moment, message),
-    }
-    try:
-        with (
-            httpx.Client(follow_redirects=False, trust_env=False, timeout=10.0) as client,
-            client.stream("POST", url, content=message.encode(), headers=headers) as response,
-        ):
-            if not response.is_success:
-                raise NotTaken(f"http-{response.status_code}", away=True)
-    except httpx.TimeoutException:
-        raise NotTaken("timeout", away=True) from None
-    except httpx.HTTPError:
-        raise NotTaken("not-reached", away=True) from None
+    with webhook_client() as client:
+        error = post_signed(client, url, message_id, message, key)
+    if error is not None:
+        raise NotTaken(error, away=True)
 
 
 def _request(method: str, url: str, credentials: str | None, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:

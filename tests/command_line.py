@@ -17,7 +17,7 @@ def typed(
     monkeypatch.setattr(console, "width", 300)
     monkeypatch.setattr(console, "stderr", False)
     monkeypatch.setattr(logging.root, "handlers", [])
-    loggers = [logging.getLogger(name) for name in LOGGERS]
+    loggers = [logging.getLogger(name) for name in (*LOGGERS, *logging.root.manager.loggerDict)]
     before = [(logger, logger.level, logger.handlers, logger.propagate) for logger in loggers]
     monkeypatch.setattr(sys, "argv", ["alta", *map(str, arguments)])
     code = 0

@@ -284,6 +284,14 @@ def test_each_association_is_told_in_a_line_without_names(listen: Listen, caplog
     assert "Doe" not in caplog.text and "SECRET" not in caplog.text
 
 
+def test_what_was_fetched_is_told_by_who_fetched_it(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
+    scp_port = listen(fetching=True)
+    caplog.set_level(logging.DEBUG)
+    send(scp_port, chest_dataset())
+    assert _eventually(lambda: "1 objects stored" in caplog.text)
+    assert {record.levelno for record in caplog.records if "1 objects stored" in record.message} == {logging.DEBUG}
+
+
 def test_a_taken_port_is_a_clear_error(store: ReceivedStore, listen: Listen) -> None:
     with pytest.raises(ArchiveError) as caught:
         StorageScp(store, allowed=None).start(port=listen())

@@ -201,7 +201,8 @@ class StorageScp:
         if tally and (tally.stored or tally.refused):
             seconds = time.monotonic() - tally.began
             message = "%s: %d objects stored (%.1f MB), %d refused, in %.1f s"
-            logger.info(message, tally.peer, tally.stored, tally.size / 1e6, tally.refused, seconds)
+            level = logging.DEBUG if self._fetching else logging.INFO  # who fetches tells of it in its own words
+            logger.log(level, message, tally.peer, tally.stored, tally.size / 1e6, tally.refused, seconds)
 
 
 def keep_sent(

@@ -1,7 +1,6 @@
 """``alta pull pacs``: studies of a PACS by Query/Retrieve."""
 
 import ipaddress
-import logging
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
@@ -59,7 +58,6 @@ def pacs(
     store = ReceivedStore(settings.received_dir, settings.min_free_bytes)
     peer = PacsPeer(PacsNode(host, port, called_aet, aet), store, use_get=get)
     scp = StorageScp(store, ae_title=aet, allowed=sender or [called_aet], kept=peer.received, fetching=True)
-    logging.getLogger("index.listeners.storage_scp").setLevel(logging.WARNING)
     try:
         if not get and not dry_run:
             scp.start(listen_host, listen_port)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import typed
+from tests.conftest import WriteDicom
 from tests.tiny import write_tiny_checkpoint
 
 Alta = Callable[..., tuple[int, str, str]]
@@ -116,6 +117,25 @@ def test_files_become_a_searchable_generation(alta: Alta, tmp_path: Path) -> Non
     write_tiny_checkpoint(tmp_path / "encoders", "ignored", seed=1)
     out = alta("index", "status")[1]
     assert "The configured encoders are others" in out and "Not embedded: 4 (" in out
+
+
+def test_studies_without_a_frontal_image_are_counted_and_listed(
+    alta: Alta, tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    write_tiny_checkpoint(tmp_path / "encoders", "ignored")
+    for study in ("1.2.3.1", "1.2.3.2", "1.2.3.3"):
+        write_dicom(
+            f"{study}.dcm", study=study, ViewPosition="PA" if study == "1.2.3.1" else "LL", AccessionNumber="A7"
+        )
+    assert "New studies: 3." in alta("ingest", tmp_path / "archive")[1]
+    told = "Without a frontal image, so not found by image: 2 studies. Which: alta archive without-frontal"
+    out = alta("embed", "--workers", 0)[1]
+    assert "Embedded 1 studies" in out and told in out and told in alta("index", "status")[1]
+    code, out, _ = alta("archive", "without-frontal")
+    assert code == 0 and "In all: 2" in out
+    assert [line.split(" ")[0] for line in out.splitlines()[:2]] == ["1.2.3.2", "1.2.3.3"]
+    assert "accession_number=A7" in out and "views=LL" in out
+    assert "1 of 2 are shown; all of them: --limit 2" in alta("archive", "without-frontal", "--limit", 1)[1]
 
 
 def row(table: str, label: str) -> int:

@@ -11,6 +11,7 @@ from index import Catalog, embed_pending, ingest_folder
 from index.figures.archive import ArchiveSize, Refused, archive_size, embedded_counts, refused_counts
 from index.figures.arrivals import HOURS, count_arrivals
 from index.figures.sizes import database_bytes, folder_bytes, received_bytes
+from index.figures.without_frontal import count_without_frontal, studies_without_frontal
 from index.jobs.lease import claim
 from index.jobs.overview import overview
 from index.jobs.queue import enqueue
@@ -164,3 +165,24 @@ def test_figures_are_the_same_on_each_database(catalog: Catalog, tmp_path: Path)
     assert held is not None
     found = overview(catalog)
     assert [job.id for job in found.running] == [held.job.id] == [worker.job_id for worker in found.workers]
+
+
+def test_studies_that_only_a_frontal_image_would_make_searchable(catalog: Catalog, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    write_archive(source)
+    (source / "lateral.dcm").write_bytes(Film("1.2.3.7", 2, view="LL", patient="P7").dicom())
+    (source / "unknown.dcm").write_bytes(Film("1.2.3.7", 3, view=None, patient="P7").dicom())
+    (source / "alone.dcm").write_bytes(Film("1.2.3.8", 4, view="RL", patient="P8").dicom())
+    ingest_folder(catalog, source, workers=0)
+    found = studies_without_frontal(catalog, 10)
+    assert {(study.study_instance_uid, study.views) for study in found} == {
+        ("1.2.3.7", ("LL", "unknown")),
+        ("1.2.3.8", ("RL",)),
+    }
+    assert count_without_frontal(catalog) == 2 and studies_without_frontal(catalog, 1) == found[:1]
+
+    (source / "late.dcm").write_bytes(Film("1.2.3.7", 5, patient="P7").dicom())
+    (source / "alone.dcm").write_bytes(b"no image any more")
+    ingest_folder(catalog, source, workers=0)
+    assert count_without_frontal(catalog) == 0  # the one has a frontal image now, the other no image

@@ -67,6 +67,7 @@ def test_figures_are_those_of_the_archive(own_archive: Settings, source: Path) -
     assert found["refused"]["files"][0]["title"] == "Not a chest radiograph"
     assert found["embedding"]["image"] == {"due": 4, "embedded": 4, "missing": 0, "failed": []}
     assert found["embedding"]["report"] == {"due": 3, "embedded": 3, "missing": 0, "failed": []}
+    assert found["embedding"]["without_frontal"] == 0
     assert found["searched"] == {"generation": 1, "images": 4, "reports": 3}
     live = found["generations"]["live"]
     assert (live["id"], live["image_rows"], live["report_rows"], live["self_found"]) == (1, 4, 3, 7)
@@ -110,6 +111,16 @@ def test_studies_beside_the_generation_and_the_next_one(own_archive: Settings, t
     with serve(own_archive) as client:
         found = parts(client)
     assert found["generations"]["image_beside"] == 1 and found["searched"]["images"] == 5
+
+
+def test_a_study_without_a_frontal_image_is_counted_apart(own_archive: Settings, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "lateral.dcm").write_bytes(Film("1.2.3.5", 3, patient="P5", view="LL").dicom())
+    take_in(own_archive, source)
+    with serve(own_archive) as client:
+        found = parts(client)
+    assert found["archive"]["studies"] == 5 and found["embedding"]["image"]["due"] == 4
+    assert found["embedding"]["without_frontal"] == 1
 
 
 def test_jobs_their_progress_and_their_workers(own_archive: Settings) -> None:

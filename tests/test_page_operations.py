@@ -126,6 +126,7 @@ def test_what_needs_attention_stands_at_the_top_with_what_to_do(opened: Page) ->
     def change(reply: dict[str, Any]) -> None:
         reply["disk"]["value"] |= {"free": 10 * 2**20, "kept_free": 2**31}
         reply["embedding"]["value"]["image"] |= {"embedded": 1, "missing": 3}
+        reply["embedding"]["value"]["without_frontal"] = 1
         reply["generations"]["value"]["last_verification"] = {
             "state": "failed",
             "finished_at": reply["at"],
@@ -158,6 +159,8 @@ def test_what_needs_attention_stands_at_the_top_with_what_to_do(opened: Page) ->
     expect(section(opened, "Refused")).to_contain_text("Cannot be read now: The database cannot be used.")
     expect(section(opened, "Throughput")).to_contain_text("Being counted for the first time")
     expect(opened.get_by_role("progressbar", name="Images: 1 of 4, 3 missing")).to_be_visible()
+    without = section(opened, "Archive").get_by_text("Without a frontal image, so not found by image: 1 study.")
+    expect(without).to_contain_text("alta archive without-frontal")
 
 
 def test_jobs_are_asked_for_and_called_off_with_the_keyboard_alone(opened: Page, catalog: Catalog) -> None:

@@ -36,6 +36,7 @@ from .reports import reports as reports
 from .returns import returns
 from .serving import demo, serve
 from .training import simulate, train
+from .without_frontal import without_frontal as without_frontal
 from .worker import worker
 
 __all__ = ["app", "main"]

@@ -14,9 +14,10 @@ from model.errors import InputError
 
 from .console import console, progress_bar, staged_progress
 from .settings import archive_settings
+from .without_frontal import tell_without_frontal
 
 if TYPE_CHECKING:
-    from index import EmbedSummary  # not when the program starts: --help is instant
+    from index import Catalog, EmbedSummary  # not when the program starts: --help is instant
 
 __all__ = ["embed", "until_told"]
 
@@ -75,7 +76,7 @@ def embed(
                 progress=lambda done, total: report("embedding", done, total, f"bound by {summary.bound_by}"),
                 summary=summary,
             )
-    _show(summary)
+    _show(summary, catalog)
     catalog.close()
 
 
@@ -100,7 +101,8 @@ def _on_cluster(address: str, batch_size: int, workers: int | None, retry_failed
             retry_failed=retry_failed,
             progress=progress,
         )
-    _show(summary)
+    with closing(open_catalog(settings.catalog_url)) as catalog:
+        _show(summary, catalog)
 
 
 @contextmanager
@@ -132,11 +134,12 @@ def _pace(summary: "EmbedSummary") -> str:
     return f"{rate:.1f} a second, {summary.encoding_s / max(summary.seconds, 1e-9):.0%} of the time in the encoder"
 
 
-def _show(summary: "EmbedSummary") -> None:
+def _show(summary: "EmbedSummary", catalog: "Catalog") -> None:
     console.print(f"Embedded {summary.images} studies and {summary.reports} reports.")
     if summary.done:
         console.print(f"{_pace(summary)}.")
     if summary.failed:
         reasons = ", ".join(f"{slug} {count}" for slug, count in summary.failed.most_common())
         console.print(f"[yellow]Failed: {reasons}.[/yellow] Mend the cause, then: alta embed --retry-failed")
+    tell_without_frontal(catalog)
     console.print("Next: alta index build")

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from .console import console, progress_bar
 from .settings import archive_settings
+from .without_frontal import tell_without_frontal
 
 if TYPE_CHECKING:
     from index import Catalog, GenerationInfo
@@ -92,6 +93,7 @@ def index_status() -> None:
         counts = _counts(pending_counts(catalog, moving.model_fingerprint))
         console.print(f"Reindex to {moving.model_path} is under way; not embedded with it: {counts}.", markup=False)
     console.print(f"Not embedded: {_counts(pending_counts(catalog, fingerprint))}.")
+    tell_without_frontal(catalog)
     catalog.close()
 
 

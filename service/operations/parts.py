@@ -8,6 +8,7 @@ from index import GenerationInfo, count_since, list_generations, reindex_under_w
 from index.figures.archive import Embedded, archive_size, embedded_counts, refused_counts
 from index.figures.arrivals import count_arrivals
 from index.figures.sizes import database_bytes, folder_bytes, received_bytes
+from index.figures.without_frontal import count_without_frontal
 from index.generations.check import MINIMUM_RECALL, SELF_SEARCHES
 from index.generations.table import LIVE, REMOVED, RETIRED
 from index.jobs.overview import overview
@@ -133,6 +134,7 @@ def embedding(resources: Resources) -> EmbeddingNow:
         model_fingerprint=fingerprint,
         image=_kind(counts[IMAGE]),
         report=_kind(counts[REPORT]),
+        without_frontal=count_without_frontal(resources.catalog),
         reindex_to=None if moving is None else moving.model_fingerprint,
     )
 

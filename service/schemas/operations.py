@@ -93,6 +93,10 @@ class EmbeddingNow(BaseModel):
     model_fingerprint: str = Field(description="Of the encoders in use.", examples=["5f" * 32])
     image: KindNow
     report: KindNow
+    without_frontal: int = Field(
+        description="Studies that have images but no frontal one. They are not embedded by image, so not found by it;"
+        " `alta archive without-frontal` lists them."
+    )
     reindex_to: str | None = Field(
         description="Fingerprint of other encoders that the archive is being moved to; null where none is."
     )

@@ -135,6 +135,7 @@ class EmbeddingNow(TypedDict):
     model_fingerprint: str
     image: KindNow
     report: KindNow
+    without_frontal: int
     reindex_to: str | None
 
 

@@ -31,6 +31,10 @@ export function embeddingPanel(value) {
     const rows = failures.map(([kind, reason]) => [reason.title, kind, count(reason.count)]);
     shown.push(table("Failed to be embedded", ["Reason", "Of", ["Studies", "number"]], rows));
   }
+  if (value.without_frontal) {
+    const words = `Without a frontal image, so not found by image: ${plural(value.without_frontal, "study", "studies")}. Which: `;
+    shown.push(element("p", words, { class: "quiet small" }, element("code", "alta archive without-frontal"), "."));
+  }
   if (value.reindex_to) shown.push(element("p", `Moving to other encoders, ${value.reindex_to.slice(0, 12)}, is under way.`));
   return shown;
 }

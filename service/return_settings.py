@@ -1,26 +1,31 @@
 """Settings of results that are sent back; ``service.settings`` has the others."""
 
 import re
+from dataclasses import dataclass
 from typing import Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from .access_settings import AccessSettings
+from .dicom_tls import DicomTls
 
 __all__ = ["DicomNode", "ReturnRoute", "ReturnSettings"]
 
 AE_TITLE: Final = re.compile(r"[ -\[\]-~]{1,16}")  # PS3.5 6.2
 DOORS: Final = ("dicom", "stow", "form")
 DICOM_PORT: Final = 104
+DICOM_TLS_PORT: Final = 2762  # dicom-tls at IANA, which PS3.15 B recommends
 
 
-class DicomNode(BaseModel):
+@dataclass(frozen=True)
+class DicomNode:
     """Where C-STORE goes: `dicom://AE_TITLE@HOST[:PORT]`."""
 
     host: str
     port: int
     ae_title: str
+    tls: DicomTls | None = None
 
 
 class ReturnRoute(BaseModel):
@@ -33,6 +38,7 @@ class ReturnRoute(BaseModel):
     kind: Literal["sr", "fhir", "webhook"]
     to: str
     aet: str = "ALTA"  # ours, where an SR goes by C-STORE
+    tls: DicomTls | None = None  # of C-STORE; None: in plain text
     max_age_days: int | None = Field(default=7, ge=0)  # of a study when it arrives; None: of any age
     similar: int = Field(default=5, ge=0, le=20)  # past studies that are named; of other patients
     method: Literal["put", "conditional"] = "put"  # of a FHIR resource: under our id, or by its identifier
@@ -76,6 +82,8 @@ class ReturnRoute(BaseModel):
             raise ValueError(f"to: expected http(s)://HOST[:PORT]/PATH, credentials apart{also}")
         elif parts.query and self.kind != "webhook":
             raise ValueError("to: expected a base URL without a query")
+        if self.tls is not None and parts.scheme != "dicom":
+            raise ValueError("tls is of dicom://; over HTTP an https URL says it")
         if self.kind == "webhook" and not (self.tells or self.link):
             raise ValueError(
                 "a webhook says nothing of a study unless told to: tells (study_instance_uid, accession_number) or link"
@@ -107,7 +115,8 @@ class ReturnRoute(BaseModel):
         title = unquote(parts.username or "")
         if not parts.hostname or not _is_ae_title(title) or parts.path not in ("", "/") or parts.password:
             raise ValueError("to: expected dicom://AE_TITLE@HOST:PORT and nothing behind it")
-        return DicomNode(host=parts.hostname, port=parts.port or DICOM_PORT, ae_title=title.strip(" "))
+        port = parts.port or (DICOM_TLS_PORT if self.tls else DICOM_PORT)
+        return DicomNode(host=parts.hostname, port=port, ae_title=title.strip(" "), tls=self.tls)
 
 
 class ReturnSettings(AccessSettings):

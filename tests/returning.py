@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
+from typing import Any
 
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import EnhancedSRStorage, Verification
 
 from index import Catalog, ReceivedStore, build_generation, embed_pending, ingest_received
 from index.intake.arrival import DICOM, Arrival
@@ -23,7 +28,17 @@ from tests.conftest import chest_dataset
 from tests.fakes import FakeEncoder
 from tests.peers import file_bytes
 
-__all__ = ["FROM_ORTHANC", "HttpPeer", "Returning", "http_peer", "named", "returning", "rows", "sr_route"]
+__all__ = [
+    "FROM_ORTHANC",
+    "HttpPeer",
+    "Returning",
+    "http_peer",
+    "named",
+    "returning",
+    "rows",
+    "sr_route",
+    "storage_scp",
+]
 
 FROM_ORTHANC = Arrival(DICOM, "ORTHANC")
 
@@ -148,3 +163,33 @@ def returning(catalog: Catalog, folder: Path) -> Returning:
     found = Returning(catalog, Settings(data_dir=folder, min_free_mb=0))
     found.fill()
     return found
+
+
+@contextmanager
+def storage_scp(
+    answer: Callable[[], int] = lambda: 0x0000, tls: SSLContext | None = None
+) -> Iterator[tuple[str, list[Dataset]]]:
+    """A PACS that takes structured reports: where it is, and what it was sent."""
+    got: list[Dataset] = []
+
+    def handle(event: evt.Event) -> int:
+        got.append(event.dataset)
+        return answer()
+
+    entity = AE("ORTHANC")
+    entity.require_called_aet = True
+    entity.add_supported_context(EnhancedSRStorage, ExplicitVRLittleEndian)
+    entity.add_supported_context(Verification)
+    opened: list[Any] = []  # pynetdicom leaves a connection open whose peer went first
+    handlers: list[Any] = [
+        (evt.EVT_C_STORE, handle),
+        (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket)),
+    ]
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=tls)
+    assert server is not None
+    try:
+        yield f"dicom://ORTHANC@127.0.0.1:{server.server_address[1]}", got
+    finally:
+        server.shutdown()
+        for connection in opened:
+            connection.close()

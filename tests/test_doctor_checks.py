@@ -405,6 +405,20 @@ def test_much_beside_the_index_is_a_warning(
             "warn",
             "results of the route b travel in plain text",
         ),
+        (
+            {"return_routes": ({"name": "b", "arrivals": ("stow",), "kind": "sr", "to": "dicom://P@pacs.example"},)},
+            "warn",
+            "results of the route b travel in plain text",
+        ),
+        (
+            {
+                "return_routes": (
+                    {"name": "b", "arrivals": ("stow",), "kind": "sr", "to": "dicom://P@pacs.example", "tls": {}},
+                )
+            },
+            "ok",
+            "this machine only",
+        ),
         ({"database_url": "postgresql://alta@db.example/alta?sslmode=verify-full"}, "ok", "this machine only"),
     ],
 )

@@ -7,21 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
-from typing import Any
 from urllib.parse import unquote
 
 import pydicom
 import pytest
 import sqlalchemy as sa
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE, evt
-from pynetdicom.sop_class import EnhancedSRStorage
 
 from index import Catalog
 from index.keeping.delete_study import delete_study
@@ -33,7 +28,7 @@ from service.return_settings import ReturnRoute
 from service.settings import Settings
 from tests.conftest import chest_dataset
 from tests.peers import free_port
-from tests.returning import FROM_ORTHANC, HttpPeer, Returning, http_peer, named, returning, rows, sr_route
+from tests.returning import FROM_ORTHANC, HttpPeer, Returning, http_peer, named, returning, rows, sr_route, storage_scp
 
 STUDY = "1.2.3.1"
 # pynetdicom leaves the socket of a peer that it does not reach to the garbage collector.
@@ -66,33 +61,6 @@ def let_time_pass(catalog: Catalog, time: timedelta = timedelta(hours=2)) -> Non
 
 def stow(url: str, **members: object) -> ReturnRoute:
     return sr_route(f"{url}/dicom-web", **members)
-
-
-@contextmanager
-def storage_scp(answer: Callable[[], int] = lambda: 0x0000) -> Iterator[tuple[str, list[Dataset]]]:
-    """A PACS that takes structured reports: where it is, and what it was sent."""
-    got: list[Dataset] = []
-
-    def handle(event: evt.Event) -> int:
-        got.append(event.dataset)
-        return answer()
-
-    entity = AE("ORTHANC")
-    entity.require_called_aet = True
-    entity.add_supported_context(EnhancedSRStorage, ExplicitVRLittleEndian)
-    opened: list[Any] = []  # pynetdicom leaves a connection open whose peer went first
-    handlers: list[Any] = [
-        (evt.EVT_C_STORE, handle),
-        (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket)),
-    ]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    assert server is not None
-    try:
-        yield f"dicom://ORTHANC@127.0.0.1:{server.server_address[1]}", got
-    finally:
-        server.shutdown()
-        for connection in opened:
-            connection.close()
 
 
 def test_a_report_goes_by_c_store_once(world: Returning) -> None:

@@ -85,6 +85,9 @@ def _plain_text(settings: Settings) -> Iterator[Finding]:
         if _is_plain(route.to):
             saw = f"results of the route {route.name} travel in plain text, with what they say of a patient"
             yield warn("access", saw, "Use an https URL in ALTA_RETURN_ROUTES.")
+        elif route.node is not None and route.tls is None and route.node.host not in HERE:
+            saw = f"results of the route {route.name} travel in plain text, with what they say of a patient"
+            yield warn("access", saw, "Give it tls in ALTA_RETURN_ROUTES, unless the network between is yours.")
     if settings.database_url.startswith("postgres"):
         url = sa.make_url(settings.database_url)
         if (

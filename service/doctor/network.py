@@ -115,9 +115,15 @@ def _echo(check: str, node: DicomNode, ours: str) -> Finding:
     entity = AE(ae_title=ours)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = SECONDS
     entity.add_requested_context(Verification)
-    association = entity.associate(node.host, node.port, ae_title=node.ae_title)
+    context = node.tls.context() if node.tls else None
+    association = entity.associate(
+        node.host, node.port, ae_title=node.ae_title, tls_args=(context, node.host) if context else None
+    )
     connection = association.dul.socket.socket if association.dul.socket else None
     try:
+        if context is not None and context.unverified:
+            remedy = f"Name in tls.ca who signs it; it has to be for {node.host}, as the route names it."
+            return fail(check, f"Its certificate is not accepted: {context.unverified}", remedy)
         if association.is_rejected:
             remedy = f"Enter the AE title {ours} of this machine there, and look at the title that it has itself."
             return fail(check, "It refuses the association", remedy)

@@ -38,7 +38,7 @@ class NotTaken(AltaError):
 
 
 def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
-    """C-STORE (PS3.4 B). Raises NotTaken."""
+    """C-STORE (PS3.4 B), over TLS where the node says so and then only. Raises NotTaken."""
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its messages name what is sent
     entity = AE(aet)
     entity.connection_timeout, entity.acse_timeout = 10, 30
@@ -46,8 +46,20 @@ def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
     entity.add_requested_context(EnhancedSRStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     opened: list[Any] = []  # pynetdicom leaves a connection open whose peer went first
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))]
-    association = entity.associate(node.host, node.port, ae_title=node.ae_title, evt_handlers=handlers)
     try:
+        context = node.tls.context() if node.tls else None
+    except ValueError:  # a file that was right at the start is not there any more
+        raise NotTaken("certificate-unreadable", away=True) from None
+    association = entity.associate(
+        node.host,
+        node.port,
+        ae_title=node.ae_title,
+        tls_args=(context, node.host) if context else None,
+        evt_handlers=handlers,
+    )
+    try:
+        if context is not None and context.unverified:
+            raise NotTaken("bad-certificate", away=True)
         if association.is_rejected:
             raise NotTaken("association-rejected", away=True)
         if not association.is_established:

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from service.cli import app
+from service.cli.console import console
 from tests.command_line import typed
 from tests.conftest import WriteDicom, chest_dataset
 from tests.peers import Orthanc, file_bytes, free_port
@@ -109,6 +112,40 @@ def test_one_dicom_file_is_no_source_and_the_message_says_what_is(
 ) -> None:
     code, err = alta("ingest", write_dicom("one.dcm"))
     assert code == 1 and "folder" in err
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_names_of_files_are_whole_and_alone_on_their_line_at_any_width(
+    tmp_path: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("ALTA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(console, "width", width)
+    monkeypatch.setattr(console, "stderr", False)
+    folder = f"{'a folder of a [name] that is long ' * 4}/{'and of another :smile: ' * 4}"
+    slice_of = str(write_dicom(f"{folder}/slice.dcm", Modality="CT").absolute())
+    odd = write_dicom(f"{folder}/slice\n\x1b[2J.dcm", Modality="CT", seed=1).absolute()
+    reports = tmp_path / folder / "reports.csv"
+    reports.parent.mkdir(parents=True)
+    reports.write_text("study_instance_uid,report\n1.2.3.9,FINDINGS: Clear.\n")
+    backup = tmp_path / folder / "alta.db"
+
+    def lines(*arguments: object) -> list[str]:
+        shown = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert shown.exit_code == 0, shown.output
+        return shown.output.splitlines()
+
+    tried = lines("ingest", tmp_path / "archive", "--dry-run")
+    lines("ingest", tmp_path / "archive", "--reports", reports)
+    for refused in (tried, lines("archive", "refused")):
+        at = refused.index(slice_of)
+        assert refused[at + 1].startswith("    wrong-modality: ")
+        assert f"{odd.parent}/slice\\x0a\\x1b[2J.dcm" in refused
+    waiting = lines("archive", "reports")
+    (at,) = (place for place, line in enumerate(waiting) if line.startswith(str(reports)))
+    assert waiting[at + 1].startswith("    unmatched (no-study-yet): No study of UID 1.2.3.9")
+    assert lines("db", "backups") == ["No backup is known."]
+    lines("db", "backup", backup)
+    assert str(backup) in lines("db", "backups")
 
 
 def test_a_setting_that_is_no_json_is_one_line(alta: Alta, monkeypatch: pytest.MonkeyPatch) -> None:

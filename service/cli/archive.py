@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from model.errors import InputError
 
-from .console import console, progress_bar
+from .console import console, print_file, progress_bar
 from .dry_run import preview_sources
 from .settings import archive_settings, shown_database
 from .summary import show_summary
@@ -70,9 +68,9 @@ def ingest(
 @archive.command("refused")
 def refused(
     reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows shown.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Files shown.")] = 50,
 ) -> None:
-    """Files that were not taken in, each with its reason."""
+    """Files that were not taken in, a line each, and below each its reason."""
     from index import open_catalog, refusal_counts, refused_files
 
     settings = archive_settings()
@@ -82,12 +80,8 @@ def refused(
     if reason is not None and reason not in counts:
         raise InputError(f"No file was refused as {reason}. Reasons: {', '.join(counts) or 'none'}.", "unknown-reason")
     console.print(f"Refused files in {shown_database(settings)}:", markup=False, soft_wrap=True)
-    table = Table()
-    for name in ("reason", "file", "detail"):
-        table.add_column(name, overflow="fold")  # a name that is cut names nothing
     for row in rows:
-        table.add_row(row.reason, escape(row.path), escape(row.detail))
-    console.print(table)
+        print_file(row.path, f"{row.reason}: {row.detail}")
     of = counts.total() if reason is None else counts[reason]
     if len(rows) < of:
         console.print(f"{len(rows)} of {of} are shown; the others: --limit {of}, or one reason: --reason")

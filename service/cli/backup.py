@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from model.errors import InputError
 
 from .archive import db
-from .console import console, progress_bar
+from .console import console, print_file, progress_bar
 from .settings import archive_settings, shown_database
 
 __all__ = ["backup", "backups", "copy", "restore"]
@@ -86,9 +84,9 @@ def backups(
     with closing(open_catalog(archive_settings().catalog_url)) as catalog:
         if gone is not None and not drop_backup(catalog, gone):
             raise InputError(f"{gone} is not on the list.", "no-such-backup")
-        table = Table("file", "made", "there", title="Backups")
-        for info in list_backups(catalog):
-            table.add_row(
-                escape(str(info.path)), f"{info.created_at:%Y-%m-%d %H:%M} UTC", "yes" if info.reachable else "no"
-            )
-        console.print(table)
+        found = list_backups(catalog)
+    for info in found:
+        there = "" if info.reachable else ", not there"
+        print_file(str(info.path), f"made {info.created_at:%Y-%m-%d %H:%M} UTC{there}")
+    if not found:
+        console.print("No backup is known.")

@@ -1,5 +1,6 @@
-"""What the command line shows: one console, progress bars, errors in one line."""
+"""What the command line shows: one console, progress bars, errors in one line, names that can be copied."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -17,9 +18,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["console", "progress_bar", "staged_progress"]
+__all__ = ["console", "print_file", "progress_bar", "staged_progress"]
 
 console = Console(highlight=False)
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a file may be named by somebody else, such as who packed a zip file
 
 
 class Report(Protocol):
@@ -59,3 +62,10 @@ def progress_bar(stage: str) -> Iterator[Callable[[int, int], None]]:
     """One bar: ``report(done, total)``."""
     with staged_progress() as report:
         yield lambda done, total: report(stage, done, total)
+
+
+def print_file(name: str, about: str) -> None:
+    """A file's name whole on a line of its own, at any width, and what there is to say of it indented below."""
+    for line in (name, f"    {about}"):
+        shown = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
+        console.print(shown, markup=False, emoji=False, soft_wrap=True)

@@ -6,11 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
-
 from ..settings import Settings
-from .console import console, progress_bar
+from .console import console, print_file, progress_bar
 from .summary import show_summary
 
 if TYPE_CHECKING:
@@ -37,11 +34,8 @@ def preview_sources(sources: Sequence[Path], reports: Path | None) -> None:
             with progress_bar("examining") as progress:
                 found = preview(catalog, source, reports=given, progress=progress)
             show_summary(found.summary, f"{path}: a dry run, nothing was written", dry_run=True)
-            table = Table("reason", "file", "detail")
             for row in found.refused[:SHOWN]:
-                table.add_row(row.reason, escape(row.path), escape(row.detail))
-            if found.refused:
-                console.print(table)
+                print_file(row.path, f"{row.reason}: {row.detail}")
             if len(found.refused) > SHOWN:
                 console.print(f"And {len(found.refused) - SHOWN} more refused files.")
 

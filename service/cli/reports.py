@@ -4,11 +4,10 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from .archive import archive
-from .console import console
+from .console import console, print_file
 from .settings import archive_settings, shown_database
 
 __all__ = ["reports"]
@@ -24,7 +23,7 @@ class Status(StrEnum):
 def reports(
     status: Annotated[Status | None, typer.Option(help="List only these.")] = None,
     reason: Annotated[str | None, typer.Option(help="List only those of this reason.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows shown.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Reports shown.")] = 50,
 ) -> None:
     """Reports by status, and those without a study: waiting, refused or withdrawn, each with its reason."""
     from index import open_catalog
@@ -32,12 +31,10 @@ def reports(
 
     settings = archive_settings()
     catalog = open_catalog(settings.catalog_url)
-    table = Table(title=escape(f"Reports without a study in {shown_database(settings)}"))
-    for name in ("status", "reason", "report", "detail"):
-        table.add_column(name, overflow="fold")  # a name that is cut names nothing
+    console.print(f"Reports without a study in {shown_database(settings)}:", markup=False, soft_wrap=True)
     for row in listed_reports(catalog, status, reason, limit):
-        table.add_row(row.status, row.reason, escape(row.source), escape(row.detail))
-    console.print(table)
+        said = [f"{row.status} ({row.reason})" if row.reason else row.status, row.detail]
+        print_file(row.source, ": ".join(filter(None, said)))
     counts = Table("status", "reason", "count", title="In all")
     for (state, why), count in report_counts(catalog).items():
         counts.add_row(state, why, str(count))

@@ -1,4 +1,4 @@
-"""Archived studies as callers see them, read in two plain queries: it is done for every hit of every search."""
+"""Archived studies as callers see them, read in one plain query: it is done for every hit of every search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from datetime import date
 
 import sqlalchemy as sa
 
+from .rows_of import rows_of
 from .slots import UNKNOWN
 from .tables import ACCEPTED, MATCHED, Instance, Patient, Report, Study
 
@@ -43,6 +44,11 @@ class StudyRecord:
 
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
 
+_VIEWS = (
+    sa.select(rows_of(Instance.view_position, Instance.view))
+    .where(Instance.study_id == Study.id, Instance.status == ACCEPTED)
+    .scalar_subquery()
+)
 _STUDIES = (
     sa.select(
         Study.id,
@@ -55,6 +61,7 @@ _STUDIES = (
         Study.description,
         Study.institution,
         Patient.key,
+        _VIEWS,
         Report.text,
         Report.indication,
         Report.comparison,
@@ -66,27 +73,21 @@ _STUDIES = (
     .outerjoin(Report, sa.and_(Report.study_id == Study.id, Report.status == MATCHED))
     .where(Study.id.in_(_IDS))
 )
-_VIEWS = sa.select(Instance.study_id, Instance.view_position, Instance.view).where(
-    Instance.study_id.in_(_IDS), Instance.status == ACCEPTED
-)
 
 
 def read_records(connection: sa.Connection, study_ids: Sequence[int]) -> dict[int, StudyRecord]:
     """Records by study row id; ids that no longer exist are absent."""
     if not study_ids:
         return {}
-    views: dict[int | None, set[str]] = {}
-    for study_id, position, group in connection.execute(_VIEWS, {"ids": study_ids}):
-        views.setdefault(study_id, set()).add(position or group or UNKNOWN)
     records = {}
-    for row in connection.execute(_STUDIES, {"ids": study_ids}):
-        study_id, uid, accession, day, modality, sex, age, description, institution, patient, text, *about = row
+    for row in connection.execute(_STUDIES, {"ids": study_ids}).all():
+        study_id, uid, accession, day, modality, sex, age, description, institution, patient, views, text, *about = row
         records[study_id] = StudyRecord(
             study_instance_uid=uid,
             accession_number=accession,
             study_date=day,
             modality=modality,
-            views=tuple(sorted(views.get(study_id, ()))),
+            views=tuple(sorted({position or group or UNKNOWN for position, group in views or ()})),
             sex=sex,
             age=age,
             description=description,

@@ -43,7 +43,7 @@ def test_repeated_and_wordless_sentences_are_left_out_and_the_first_kept() -> No
 
 def test_a_section_in_other_spaces_than_the_text_has_no_place_in_it() -> None:
     report = ReportRecord("FINDINGS: Clear\tlungs. No effusion.", findings="Clear lungs. No effusion.")
-    assert report_sentences(report, 20) == [
+    assert list(report_sentences(report, 20)) == [
         Sentence("Clear lungs.", None, None),
         Sentence("No effusion.", 23, 35),
     ]

@@ -70,5 +70,22 @@ def test_labels_are_those_of_the_matched_report(catalog: Catalog) -> None:
         ids = {uid: row for row, uid in session.execute(sa.select(Study.id, Study.study_instance_uid))}
         labels = read_labels(session.connection(), list(ids.values()))
     assert labels == {
-        ids["1.2.0"]: [ReportFinding("No Finding", "absent"), ReportFinding("Pleural Effusion", "present", "right")]
+        ids["1.2.0"]: (ReportFinding("No Finding", "absent"), ReportFinding("Pleural Effusion", "present", "right"))
     }
+
+
+def test_labels_come_in_the_order_in_which_they_were_read(catalog: Catalog) -> None:
+    texts = ["Pacemaker. Edema. Possible pneumonia. Left effusion. No pneumothorax. Cardiomegaly. Rib fracture."] * 8
+    with catalog.write() as session:
+        patient = Patient(key="p")
+        session.add_all(Study(study_instance_uid=f"1.2.{n}", modality="CR", patient=patient) for n in range(len(texts)))
+    take_reports(catalog, [ReportText(f"{n}", text, f"1.2.{n}") for n, text in enumerate(texts)])
+    with catalog.session() as session:
+        ids = list(session.scalars(sa.select(Study.id)))
+        labels = read_labels(session.connection(), ids)
+    assert labels == {study_id: tuple(report_findings([text])) for study_id, text in zip(ids, texts, strict=True)}
+
+
+def test_no_studies_have_no_labels(catalog: Catalog) -> None:
+    with catalog.session() as session:
+        assert read_labels(session.connection(), []) == {}

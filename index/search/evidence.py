@@ -5,6 +5,7 @@ Axes: N sentences, D width.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..records import ReportRecord
 
 __all__ = ["Sentence", "best_sentences", "report_sentences"]
 
+REPORTS_KNOWN: Final = 2_000  # that are not read again: some MB
 _WORD: Final = re.compile(r"[^\W\d_]{3}")
 
 
@@ -28,7 +30,8 @@ class Sentence:
     end: int | None
 
 
-def report_sentences(report: ReportRecord, most: int) -> list[Sentence]:
+@lru_cache(REPORTS_KNOWN)
+def report_sentences(report: ReportRecord, most: int) -> tuple[Sentence, ...]:
     """The first ``most`` sentences of what is embedded of a report, findings then impression; repeated ones once."""
     bodies = [body for body in (report.findings, report.impression) if body and body.strip()] or [report.text]
     found: dict[str, Sentence] = {}
@@ -43,7 +46,7 @@ def report_sentences(report: ReportRecord, most: int) -> list[Sentence]:
             place = offset + start if offset >= 0 else report.text.find(body[start:end])
             known = place >= 0
             found[text.casefold()] = Sentence(text, place if known else None, place + end - start if known else None)
-    return list(found.values())
+    return tuple(found.values())
 
 
 def best_sentences(query: np.ndarray, embeddings: np.ndarray, count: int) -> list[tuple[int, float]]:

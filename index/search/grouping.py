@@ -7,6 +7,7 @@ what is said ("Pneumothorax?", "(+)", "< 5 mm"), or what stands under a heading.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from model.text import report_body, sentences
@@ -15,11 +16,14 @@ from ..records import ReportRecord
 
 __all__ = ["report_key"]
 
+REPORTS_KNOWN: Final = 2_000  # that are not read again: some MB; the nearest reports of many queries are the same
+SENTENCES_KNOWN: Final = 20_000  # the same of sentences, which reports repeat
 _SAYS_NOTHING: Final = re.compile(r"""(?:[\s;:!*"'_]|[.,](?!\d))+""")  # 1.5 is not 15
 _LIST_MARK: Final = re.compile(r"^(?:\d{1,2}[.)]|[-*•])\s+")
 _STOPS: Final = (".", "!", "?")
 
 
+@lru_cache(REPORTS_KNOWN)
 def report_key(report: ReportRecord) -> frozenset[str]:
     """The sentences of a report; those of two reports that say the same are equal. Empty for one without words."""
     found, heading = [], ""
@@ -28,5 +32,12 @@ def report_key(report: ReportRecord) -> frozenset[str]:
         stopped = sentence.endswith(_STOPS)
         heading = "" if stopped else said  # without a stop it is of what follows
         found += [said] if stopped else []
-    bare = (_SAYS_NOTHING.sub(" ", said).strip().casefold() for said in (*found, heading))
-    return frozenset(said for said in bare if any(map(str.isalnum, said)))
+    bare = map(_bare, (*found, heading))
+    return frozenset(said for said in bare if said)
+
+
+@lru_cache(SENTENCES_KNOWN)
+def _bare(said: str) -> str:
+    """Without what says nothing; empty where nothing is left."""
+    bare = _SAYS_NOTHING.sub(" ", said).strip().casefold()
+    return bare if any(map(str.isalnum, bare)) else ""

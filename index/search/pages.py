@@ -3,11 +3,14 @@
 The groups are made from the first candidate on for every page, so that none of them appears twice.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import sqlalchemy as sa
+
+from model.findings import ReportFinding
 
 from ..records import StudyRecord, read_records
 from ..tables import KINDS, Embedding, EmbeddingRemoval, Study
@@ -17,6 +20,7 @@ from .filters import NO_FILTERS, Filters
 from .fusion import Ranking
 from .grouping import report_key
 from .ranking import Scored, rank_candidates
+from .summary import read_labels
 
 __all__ = ["DEEPEST", "Page", "Place", "Search", "SearchHit", "find_page", "unchanged_since"]
 
@@ -51,7 +55,8 @@ class Place:
 class SearchHit:
     """A hit. score: what it is ranked by; image, report: cosines, None without such an embedding.
 
-    similar: other studies whose reports say the same, of those looked at; named: the UIDs of a few.
+    similar: other studies whose reports say the same, of those looked at; named: the UIDs of a few. labels: what its
+    report says of findings, in the order of ``FINDINGS``; None where none was read.
     """
 
     score: float
@@ -61,6 +66,7 @@ class SearchHit:
     study: StudyRecord
     similar: int
     named: tuple[str, ...]
+    labels: tuple[ReportFinding, ...] | None
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,10 @@ def find_page(
         if len(following) > top_k or ended or count >= DEEPEST:
             break
         count = min(GROWTH * count, DEEPEST)
-    shown = following[:top_k]
+    shown = [groups[place] for place in following[:top_k]]
+    labels = read_labels(connection, [int(ranked.ids[group.place]) for group in shown])
     return Page(
-        [_hit(ranked, groups[place]) for place in shown],
+        [_hit(ranked, group, labels) for group in shown],
         more=len(following) > top_k,
         cut=not ended and len(following) <= top_k,
     )
@@ -143,16 +150,18 @@ def _is_after(ranked: Scored, place: int, after: Place | None) -> bool:
     return (-ranked.scores[place], ranked.ids[place]) > (-after.score, after.study_id)
 
 
-def _hit(ranked: Scored, group: _Group) -> SearchHit:
+def _hit(ranked: Scored, group: _Group, labels: Mapping[int, tuple[ReportFinding, ...]]) -> SearchHit:
     place = group.place
+    study_id = int(ranked.ids[place])
     return SearchHit(
         score=float(ranked.scores[place]),
         image=_known(ranked.image[place]),
         report=_known(ranked.report[place]),
-        study_id=int(ranked.ids[place]),
+        study_id=study_id,
         study=group.record,
         similar=len(group.others),
         named=tuple(group.others[:SHOWN_MEMBERS]),
+        labels=labels.get(study_id),
     )
 
 

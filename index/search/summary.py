@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, cast
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from model.findings import (
     ReportFinding,
 )
 
+from ..rows_of import rows_of
 from ..tables import MATCHED, Report
 from ..tables import ReportFinding as Row
 
@@ -28,6 +30,12 @@ __all__ = ["FindingCount", "read_labels", "summarise_findings"]
 
 _SIDES: Final = (RIGHT, LEFT, BILATERAL)
 _PLURAL: Final = frozenset(("Support Devices",))
+_LABELS: Final = (
+    sa.select(Report.study_id, rows_of(Row.id, Row.finding, Row.assertion, Row.laterality))
+    .join(Row, Row.report_id == Report.id)
+    .where(Report.study_id.in_(sa.bindparam("ids", expanding=True)), Report.status == MATCHED)
+    .group_by(Report.study_id)
+)
 
 
 @dataclass(frozen=True)
@@ -47,20 +55,13 @@ class FindingCount:
     sentence: str
 
 
-def read_labels(connection: sa.Connection, study_ids: Sequence[int]) -> dict[int, list[ReportFinding]]:
+def read_labels(connection: sa.Connection, study_ids: Sequence[int]) -> dict[int, tuple[ReportFinding, ...]]:
     """What the reports of studies, by row id, say of findings, in the order of ``FINDINGS``; a study whose report was
     not read is absent."""
-    query = (
-        sa.select(Report.study_id, Row.finding, Row.assertion, Row.laterality)
-        .join(Row, Row.report_id == Report.id)
-        .where(Report.study_id.in_(study_ids), Report.status == MATCHED)
-        .order_by(Row.id)
-    )
-    found: dict[int, list[ReportFinding]] = {}
-    for study_id, finding, assertion, laterality in connection.execute(query):
-        row = ReportFinding(finding, cast("Assertion", assertion), cast("Laterality | None", laterality))
-        found.setdefault(cast("int", study_id), []).append(row)
-    return found
+    if not study_ids:
+        return {}
+    found = connection.execute(_LABELS, {"ids": study_ids}).all()
+    return {study_id: tuple(_label(*row) for _, *row in sorted(rows)) for study_id, rows in found}
 
 
 def summarise_findings(reports: Sequence[Sequence[ReportFinding]]) -> list[FindingCount]:
@@ -75,6 +76,11 @@ def summarise_findings(reports: Sequence[Sequence[ReportFinding]]) -> list[Findi
                 said[row.finding].append(row)
     counts = [_count(name, rows, len(reports)) for name, rows in said.items() if rows]
     return sorted(counts, key=lambda count: (-count.present, -count.uncertain))
+
+
+@lru_cache(1024)  # more than rules can say
+def _label(finding: str, assertion: str, laterality: str | None) -> ReportFinding:
+    return ReportFinding(finding, cast("Assertion", assertion), cast("Laterality | None", laterality))
 
 
 def _count(finding: str, rows: Sequence[ReportFinding], of: int) -> FindingCount:

@@ -122,7 +122,7 @@ def _answer(
         ),
         own_patient_excluded=question.own_patient_excluded,
         hits=hits,
-        findings_summary=add_labels(resources.catalog, page.hits, hits),
+        findings_summary=add_labels(page.hits, hits),
         next_cursor=seal_cursor(question, Place(last.score, last.study_id, shown), resources.catalog) if last else None,
         warnings=[*_warnings(snapshot, question, page, top_k, shown), *missing],
     )

@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from index import Catalog, SearchHit
+from index import SearchHit
 from index.reports.language import ENGLISH
 from index.search.evidence import best_sentences, report_sentences
-from index.search.summary import read_labels, summarise_findings
+from index.search.summary import summarise_findings
 from model.findings import ReportFinding, report_findings
 
 from ..inference import Inference
@@ -51,24 +51,23 @@ def add_evidence(
         start += len(sentences)
         for place, score in best_sentences(query, of_hit, SENTENCES_SHOWN):
             said = sentences[place]
-            labels = _labels(_findings_of(said.text)) if english else []
+            labels = list(_labels_of(said.text)) if english else []
             hit.evidence.append(Evidence(text=said.text, score=score, labels=labels, start=said.start, end=said.end))
     return []
 
 
-def add_labels(catalog: Catalog, found: Sequence[SearchHit], hits: Sequence[Hit]) -> FindingsSummary:
+def add_labels(found: Sequence[SearchHit], hits: Sequence[Hit]) -> FindingsSummary:
     """Give each hit the findings of its report, as they are stored; returns what they come to."""
-    with catalog.session() as session:
-        labels = read_labels(session.connection(), [hit.study_id for hit in found])
     for one, hit in zip(found, hits, strict=True):
-        hit.labels = _labels(labels.get(one.study_id, ()))
-    counts = summarise_findings(list(labels.values()))
-    return FindingsSummary(reports_read=len(labels), findings=[FindingCount(**vars(count)) for count in counts])
+        hit.labels = _labels(one.labels or ())
+    read = [one.labels for one in found if one.labels is not None]
+    counts = summarise_findings(read)
+    return FindingsSummary(reports_read=len(read), findings=[FindingCount(**vars(count)) for count in counts])
 
 
 @lru_cache(SENTENCES_KNOWN)
-def _findings_of(sentence: str) -> tuple[ReportFinding, ...]:
-    return tuple(report_findings([sentence])[1:])  # the first is No Finding
+def _labels_of(sentence: str) -> tuple[FindingLabel, ...]:
+    return tuple(_labels(report_findings([sentence])[1:]))  # the first is No Finding
 
 
 def _labels(rows: Sequence[ReportFinding]) -> list[FindingLabel]:

@@ -43,7 +43,7 @@ from model.alta_encoder import AltaEncoder, load_encoder
 from model.checkpoint import Checkpoint
 from model.encoder import StudyEncoder, StudyImages
 from model.image import ImageTransform, picture_for, read_dicom
-from model.precision import has_native_bfloat16
+from model.processor import has_native_bfloat16
 from model.simulation import render, simulate_studies
 
 DEMO = Path(__file__).parents[1] / "model" / "demo"

@@ -18,7 +18,9 @@ from .alta import SLOTS, TextTokens
 from .checkpoint import Checkpoint, load_checkpoint
 from .encoder import StudyImages
 from .errors import CheckpointError, TextError
-from .precision import has_native_bfloat16, narrow
+from .fused import can_fuse, fuse
+from .precision import narrow
+from .processor import has_native_bfloat16
 from .similarity_map import SimilarityMap, associate
 from .text import ReportTokenizer
 
@@ -50,6 +52,8 @@ class AltaEncoder:
         self.calls_at_once = min(_threads(), MOST_CALLS) if device.type == "cpu" else 1
         if dtype != torch.float32:
             narrow(self.model)
+            if device.type == "cpu" and can_fuse():
+                fuse(self.model)
 
     def encode_studies(self, studies: Sequence[StudyImages]) -> np.ndarray:
         """(B, D). A lone current frontal is embedded as in the paper's evaluation: its own cls token; with more

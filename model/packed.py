@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dropout import dropout
+from .processor import has_fused_attention
 
 __all__ = ["PackedTexts"]
 
@@ -105,7 +106,7 @@ def _spread(packed: Tensor, index: Tensor, count: int, width: int) -> Tensor:
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, readable: Tensor | None, drop: float) -> Tensor:
     """(n, H, L, D / H) each, to the same."""
-    slow = query.device.type == "cpu" and (drop or query.dtype == torch.bfloat16)  # torch's fused form, see precision
+    slow = query.device.type == "cpu" and (drop or (query.dtype == torch.bfloat16 and not has_fused_attention()))
     if not slow:
         return F.scaled_dot_product_attention(query, key, value, readable, drop)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (n, H, L, L)

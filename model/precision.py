@@ -10,16 +10,9 @@ from torch import nn
 
 from .alta import ALTA
 from .backbones import Attention
+from .processor import has_fused_attention
 
-__all__ = ["has_native_bfloat16", "narrow"]
-
-
-def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` multiplies bfloat16 in hardware: AVX-512-bf16 or AMX on a CPU, Ampere and later among GPUs."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = torch.cpu.get_capabilities()  # an unknown name is an absent one
-    return device.type == "cpu" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+__all__ = ["narrow"]
 
 
 def narrow(model: ALTA) -> None:
@@ -31,7 +24,5 @@ def narrow(model: ALTA) -> None:
     for module in (module for encoder in encoders for module in encoder.modules()):
         if isinstance(module, nn.Linear):
             module.to(torch.bfloat16)
-        # torch's fused attention for CPUs multiplies bfloat16 without the processor's bfloat16 instructions: plain
-        # products, which oneDNN makes with them, take half the time.
         elif isinstance(module, Attention) and not next(module.parameters()).is_cuda:
-            module.fused_attn = False
+            module.fused_attn = has_fused_attention()

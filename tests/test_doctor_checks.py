@@ -294,7 +294,7 @@ def test_cuda_that_is_asked_for_and_absent_fails(install: Install, monkeypatch: 
 
 
 def test_bfloat16_without_hardware_is_warned_of(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.precision.has_native_bfloat16", lambda device: False)
+    monkeypatch.setattr("model.processor.has_native_bfloat16", lambda device: False)
     assert states(check_device, install(device="cpu", dtype="bfloat16"))["device"].state == "warn"
     assert "cpu, float32" in states(check_device, install(device="cpu"))["device"].saw
 

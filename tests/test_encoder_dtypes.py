@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model import alta_encoder, precision
+from model import alta_encoder, processor
 from model.alta import ALTA, ALTAConfig
 from model.alta_encoder import AltaEncoder, load_encoder
 from model.checkpoint import Checkpoint, load_checkpoint
@@ -88,8 +88,12 @@ def test_the_fingerprint_is_the_checkpoints_in_either(demo: Pair) -> None:
     assert demo[0].fingerprint == demo[1].fingerprint == load_checkpoint(DEMO_ENCODERS).fingerprint
 
 
-def test_weights_of_products_are_stored_in_bfloat16_and_what_decides_in_float32(demo: Pair) -> None:
-    stored = {name: weight.dtype for name, weight in demo[1].model.named_parameters() if "encoder" in name}
+def test_weights_of_products_are_stored_in_bfloat16_and_what_decides_in_float32(
+    demo: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alta_encoder, "can_fuse", lambda: False)  # which would store products where none sees them
+    narrow = load_encoder(DEMO_ENCODERS, "cpu", "bfloat16").model
+    stored = {name: weight.dtype for name, weight in narrow.named_parameters() if "encoder" in name}
     products = [name for name in stored if any(part in name for part in (".mlp.", ".attn_adapter.", ".query."))]
     assert products and {stored[name] for name in products} == {torch.bfloat16}
     decisive = [name for name in stored if "norm" in name.lower() or "projection_head" in name]
@@ -115,8 +119,8 @@ def test_a_processor_is_asked_for_its_instructions(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], native: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert precision.has_native_bfloat16(CPU) is native
-    assert not precision.has_native_bfloat16(torch.device("meta"))
+    assert processor.has_native_bfloat16(CPU) is native
+    assert not processor.has_native_bfloat16(torch.device("meta"))
 
 
 def test_encoders_on_a_processor_share_its_cores_and_give_the_same(demo: Pair) -> None:

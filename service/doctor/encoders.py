@@ -22,7 +22,7 @@ PUT_BACK: Final = "ALTA_MODEL_PATH names their folder; put whole files there: `a
 def check_device(installation: Installation) -> Iterator[Finding]:
     import torch
 
-    from model.precision import has_native_bfloat16
+    from model.processor import has_native_bfloat16
 
     asked = installation.settings.device
     usable = torch.cuda.is_available()

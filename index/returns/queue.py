@@ -17,9 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.orm import Session
 
+from ..access.audit import Event
 from ..catalog import JOBS_LOCK, Catalog
 from ..jobs.ending import clock
 from ..tables import IMAGE, Embedding, Setting, Study, StudyArrival, StudyReturn
+from .audited import audit_returns
 
 __all__ = [
     "EXPIRES_AFTER",
@@ -176,27 +178,35 @@ def forget_made(session: Session) -> None:
     session.execute(sa.update(StudyReturn).where(StudyReturn.made.is_not(None)).values(made=None))
 
 
-def sent(catalog: Catalog, taken: Taken, sop_instance_uid: str | None = None) -> bool:
-    """Its receiver has it. False where the row is another's or gone, and nothing was written; so below."""
+def sent(catalog: Catalog, taken: Taken, sop_instance_uid: str | None = None, *, entry: Event | None = None) -> bool:
+    """Its receiver has it. False where the row is another's or gone, and nothing was written; so below.
+
+    entry: of the audit, here and below. What was sent is in it, whosever the row is; what is given up, if it was ours.
+    """
     with catalog.write(JOBS_LOCK) as session:
+        audit_returns(session, [entry] if entry else [])
         values = {"sent_at": clock(session), "last_error": None, "made": None, "sop_instance_uid": sop_instance_uid}
         return _write(session, taken, **values)
 
 
-def later(catalog: Catalog, taken: Taken, error: str) -> bool:
+def later(catalog: Catalog, taken: Taken, error: str, *, entry: Event | None = None) -> bool:
     """Again after 10 s, 20 s and so on to an hour, half as long to half as long again; given up after a week."""
     wait = min(LONGEST_S, FIRST_S * 2 ** min(taken.attempt - 1, 20)) * random.uniform(0.5, 1.5)
     with catalog.write(JOBS_LOCK) as session:
         moment = clock(session)
         due = moment + timedelta(seconds=wait)
-        expired = sa.case((StudyReturn.expires_at < due, moment), else_=None)
-        return _write(session, taken, last_error=error[:64], next_attempt_at=due, given_up_at=expired)
+        expires = session.scalar(sa.select(StudyReturn.expires_at).where(StudyReturn.id == taken.id))
+        values = {"last_error": error[:64], "next_attempt_at": due}
+        if expires is not None and expires < due:
+            return _end_unsent(session, taken, entry, **values, given_up_at=moment)
+        return _write(session, taken, **values)
 
 
-def give_up(catalog: Catalog, taken: Taken, error: str) -> bool:
+def give_up(catalog: Catalog, taken: Taken, error: str, *, entry: Event | None = None) -> bool:
     """It must not be sent, whenever it is tried."""
     with catalog.write(JOBS_LOCK) as session:
-        return _write(session, taken, last_error=error[:64], given_up_at=clock(session), made=None)
+        values = {"last_error": error[:64], "given_up_at": clock(session), "made": None}
+        return _end_unsent(session, taken, entry, **values)
 
 
 def _ready(session: Session, route: Wanted, fingerprint: str, quiet_s: float) -> Sequence[tuple[int, str]]:
@@ -266,3 +276,9 @@ def _write(session: Session, taken: Taken, **values: Any) -> bool:
     mine = (StudyReturn.id == taken.id, StudyReturn.attempts == taken.attempt)
     done = session.execute(sa.update(StudyReturn).where(*mine).values(**values))
     return bool(done.rowcount)  # type: ignore[attr-defined]
+
+
+def _end_unsent(session: Session, taken: Taken, entry: Event | None, **values: Any) -> bool:
+    done = _write(session, taken, **values)
+    audit_returns(session, [entry] if done and entry else [])
+    return done

@@ -12,8 +12,12 @@ import traceback
 from collections.abc import Callable
 from threading import Event, Thread
 from typing import Final
+from urllib.parse import urlsplit
 
 from index import Catalog
+from index.access.audit import Event as AuditEvent
+from index.access.audit import study_key
+from index.returns.audited import GIVEN_UP, SENT, return_event
 from index.returns.queue import (
     SUPERSEDED,
     Taken,
@@ -136,12 +140,17 @@ class Sender:
             # Without its message, which may quote that header.
             logger.error("%s\n%s", type(error).__qualname__, "".join(traceback.format_tb(error.__traceback__)))
         else:
-            sent(self._catalog, taken, sop_instance_uid)
+            sent(self._catalog, taken, sop_instance_uid, entry=self._entry(SENT, route, taken))
             logger.info("results went back by route %s, attempt %d", route.name, taken.attempt)
             return True
         logger.warning("results did not go back by route %s, attempt %d: %s", route.name, taken.attempt, slug)
-        later(self._catalog, taken, slug)
+        later(self._catalog, taken, slug, entry=self._entry(GIVEN_UP, route, taken))
         return not away
+
+    def _entry(self, action: str, route: ReturnRoute, taken: Taken) -> AuditEvent:
+        """Of the audit. What was overtaken by another state of its study has none: nothing went, nothing failed."""
+        key = study_key(self._catalog, taken.study_instance_uid)
+        return return_event(action, key, route.name, route.kind, urlsplit(route.to).hostname)
 
     def _prepared(self, route: ReturnRoute, taken: Taken) -> tuple[Callable[[], None], str | None]:
         """The document, ready to be sent; of a structured report its UID. Raises what making it raises."""

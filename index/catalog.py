@@ -267,9 +267,13 @@ def _engine(url: str | sa.URL) -> sa.Engine:
     parsed = sa.make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
+    pool: dict[str, Any] = {"pool_pre_ping": parsed.get_backend_name() != "sqlite"}
+    if sqlite_file(parsed) is not None:
+        # As many as there ever were threads at once, for no request to open one; those used last first.
+        pool |= {"pool_size": 0, "pool_use_lifo": True}
     try:
         # Errors are logged: what was to be written is about patients.
-        engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite", hide_parameters=True)
+        engine = sa.create_engine(parsed, hide_parameters=True, **pool)
     except ModuleNotFoundError as error:
         message = f"{error}. PostgreSQL needs the extra: pip install 'alta-retrieval[postgres]'."
         raise ArchiveError(message, "database-unavailable") from error

@@ -116,6 +116,28 @@ def test_waiting_in_vain_for_a_connection_is_an_error_of_the_archive(catalog: Ca
     assert caught.value.slug == "database-unavailable" and "in use" in caught.value.message
 
 
+def test_connections_to_a_file_are_kept_for_the_next_requests(sqlite_catalog: Catalog) -> None:
+    """However many threads read at once."""
+    made: list[object] = []
+    sa.event.listen(sqlite_catalog.engine, "connect", lambda connection, _record: made.append(connection))
+    all_read = threading.Barrier(40)
+
+    def read() -> None:
+        with sqlite_catalog.session() as session:
+            session.execute(sa.select(Patient.key))
+            all_read.wait(60)
+
+    counts = []
+    for _ in range(2):
+        threads = [threading.Thread(target=read) for _ in range(all_read.parties)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        counts.append(len(made))
+    assert counts[0] >= all_read.parties - 1 and counts[1] == counts[0]  # one is from when the catalog was opened
+
+
 def test_a_new_catalog_is_for_its_user_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:

@@ -40,6 +40,8 @@ ORIGIN: Final = 64 * "0"
 CHUNK: Final = 1000
 # In the place of a patient's issuer, which holds no control character: no other pseudonym of the catalog is the same.
 _STUDY: Final = "study\x1fin the audit"
+_LAST: Final = sa.select(AuditEntry.id, AuditEntry.digest).order_by(AuditEntry.id.desc()).limit(1)
+_INSERT: Final = sa.insert(AuditEntry)
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,8 @@ def study_key(catalog: Catalog, study_instance_uid: str) -> str:
 
 def append_events(session: Session, events: Sequence[Event]) -> None:
     """Add entries to the chain, in a transaction that holds ``ACCESS_LOCK`` (``Catalog.write``)."""
-    last = session.execute(
-        sa.select(AuditEntry.id, AuditEntry.digest).order_by(AuditEntry.id.desc()).limit(1)
-    ).one_or_none()
+    connection = session.connection()  # without the ORM's work: an entry is written for every request
+    last = connection.execute(_LAST).one_or_none()
     before, previous = (last.id, last.digest) if last else (0, ORIGIN)
     rows = []
     for number, event in enumerate(events, start=before + 1):
@@ -91,7 +92,7 @@ def append_events(session: Session, events: Sequence[Event]) -> None:
         row["digest"] = previous = hashlib.sha256(canonical(row)).hexdigest()
         rows.append(row)
     if rows:
-        session.execute(sa.insert(AuditEntry), rows)
+        connection.execute(_INSERT, rows)
 
 
 def record_events(catalog: Catalog, events: Sequence[Event]) -> None:

@@ -104,6 +104,18 @@ def test_an_archived_study_that_is_asked_with_is_named(client: TestClient, entri
     assert (entry["action"], entry["results"]) == ("search", len(answer.json()["hits"]))
 
 
+def test_a_study_that_is_found_by_its_accession_number_is_named(
+    client: TestClient, entries: Entries, folder: Path
+) -> None:
+    assert client.get("/v1/studies", params={"accession_number": "A2"}).status_code == 200
+    assert client.get("/v1/studies", params={"accession_number": "none"}).status_code == 404
+    found, unknown = entries()
+    with opened(folder) as catalog:
+        assert found["study_key"] == study_key(catalog, A2)
+    assert (found["action"], found["status"]) == ("study_by_accession", 200)
+    assert (unknown["action"], unknown["status"], unknown["study_key"]) == ("study_by_accession", 404, None)
+
+
 def test_what_is_sent_is_written_down_with_each_of_its_studies(
     client: TestClient, entries: Entries, folder: Path
 ) -> None:

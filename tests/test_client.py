@@ -83,6 +83,7 @@ def test_findings_maps_studies_and_images(alta: Client) -> None:
     prompt: client_messages.PromptSet = {"name": "rib", "positive": ["rib fracture"], "negative": ["intact ribs"]}
     assert alta.zero_shot([FILM], prompts=[prompt])["findings"][0]["name"] == "rib"
     assert alta.study(A1)["study"]["study_instance_uid"] == A1
+    assert alta.study_by_accession("A1", date="2020-01-01") == alta.study(A1)
     assert alta.image(A1, size=32).startswith(b"\x89PNG")
     assert alta.model()["max_top_k"] == 100
     assert alta.ready()["status"] == "ok"

@@ -178,10 +178,16 @@ def test_a_link_of_the_pacs_opens_a_study_of_the_archive(page: Page, url: str) -
     expect(page.get_by_role("alert").filter(has_text="Unknown study")).to_be_visible()
     expect(page.locator(".card")).to_have_count(0)  # nothing of the patient before stays
     expect(page.locator("#query")).to_be_hidden()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.removeprefix(url)))
     page.goto(f"{url}/#accession=A2")
     hits(page)
     expect(page.locator("#query")).to_contain_text("Archived study of 2021-06-01")
     assert page.url.endswith(f"#study={A2}")
+    assert [path for path in asked if "similar?" in path or "search" in path] == ["/v1/search"]
+    assert "/v1/studies?accession_number=A2" in asked
+    page.goto(f"{url}/#accession=none")
+    expect(page.get_by_role("alert").filter(has_text="Unknown study")).to_be_visible()
 
 
 def test_everything_is_done_with_the_keyboard_alone(page: Page, url: str) -> None:

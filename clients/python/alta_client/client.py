@@ -67,6 +67,7 @@ class _Operations:
     similarity_map = _sent(operations.similarity_map)
     similarity_overlay = _sent(operations.similarity_overlay)
     study = _sent(operations.study)
+    study_by_accession = _sent(operations.study_by_accession)
     image = _sent(operations.image)
     rendering = _sent(operations.rendering)
     store_studies = _sent(operations.store_studies)

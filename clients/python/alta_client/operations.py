@@ -57,6 +57,7 @@ __all__ = [
     "start_job",
     "store_studies",
     "study",
+    "study_by_accession",
     "wait_for_job",
     "zero_shot",
 ]
@@ -125,9 +126,8 @@ def similar_by_accession(
     filters: SearchFilters | None = None,
 ) -> Call[SearchReply]:
     """The same for the study with an accession number; institution, date: of that study, where several have it."""
-    of = {"accession_number": accession_number, "accession_institution": institution, "accession_date": date}
-    query = {name: value for name, value in of.items() if value is not None}
-    return Call("GET", "/v1/similar", json_of, query=query | _fields(options) | _fields(filters))
+    of = _of_accession(accession_number, institution, date)
+    return Call("GET", "/v1/similar", json_of, query=of | _fields(options) | _fields(filters))
 
 
 def zero_shot(
@@ -179,6 +179,13 @@ def similarity_overlay(
 def study(study_instance_uid: str) -> Call[StudyReply]:
     """A study of the archive and its report."""
     return Call("GET", f"/v1/studies/{quote(study_instance_uid, safe='')}", json_of)
+
+
+def study_by_accession(
+    accession_number: str, *, institution: str | None = None, date: str | None = None
+) -> Call[StudyReply]:
+    """The same for the study with an accession number; institution, date: of that study, where several have it."""
+    return Call("GET", "/v1/studies", json_of, query=_of_accession(accession_number, institution, date))
 
 
 def image(study_instance_uid: str, *, view: View = "frontal", size: int = 512) -> Call[bytes]:
@@ -287,6 +294,10 @@ def _study_form(
     if not check_image:
         form["check_image"] = "false"
     return form
+
+
+def _of_accession(number: str, institution: str | None, day: str | None) -> dict[str, str | list[str]]:
+    return _fields({"accession_number": number, "accession_institution": institution, "accession_date": day})
 
 
 def _fields(values: Mapping[str, Any] | None) -> dict[str, str | list[str]]:

@@ -94,7 +94,7 @@ function showReply(reply, asked) {
     filters: filtersInWords(),
     looking: asked ? panel.looking : null,
     compare: (hit) => compare(hit, asked ? panel.film : null, acts),
-    searchWith: (found) => searchArchived(found.study_instance_uid),
+    searchWith: (found) => searchArchived(studyPath(found.study_instance_uid)),
     more: (cursor) => json("v1/search/page", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ cursor }) }),
     viewer: model.viewer_url,
   };
@@ -163,15 +163,17 @@ async function takeStudy(dropped, chosen, signal) {
   if (!signal.aborted) await askWith(opened, location.pathname, signal);
 }
 
-/** By its StudyInstanceUID, or by what `named` finds it. */
-function searchArchived(uid, named = async () => uid) {
+/** By where the service has it, of its StudyInstanceUID or accession number. */
+function searchArchived(path) {
   return perform(async (signal) => {
-    const found = await json(`v1/studies/${encodeURIComponent(await named(signal))}`, { signal });
+    const found = await json(path, { signal });
     if (signal.aborted) return;
     window.scrollTo({ top: 0 });
     await askWith(new ArchivedStudy(found.study), `#study=${encodeURIComponent(found.study.study_instance_uid)}`, signal);
   }, "Looking for the study…");
 }
+
+const studyPath = (uid) => `v1/studies/${encodeURIComponent(uid)}`;
 
 /** Another study, another question: nothing that was asked of the one before goes along. */
 function askWith(found, address, signal) {
@@ -266,16 +268,10 @@ function followAddress() {
   const address = location.hash;
   clearStudy(); // nothing of the patient before stays beside this one
   history.replaceState(null, "", address);
-  if (uid) return searchArchived(uid);
-  if (accession) return searchArchived(null, (signal) => studyOfAccession(accession, signal));
+  if (uid) return searchArchived(studyPath(uid));
+  if (accession) return searchArchived(`v1/studies?${new URLSearchParams({ accession_number: accession })}`);
   byId("phrase").value = text;
   return search();
-}
-
-/** Its UID. Throws Problem where none or several studies have the number. */
-async function studyOfAccession(accession, signal) {
-  const found = await json(`v1/similar?${new URLSearchParams({ accession_number: accession, top_k: 1, evidence: false })}`, { signal });
-  return found.query.study_instance_uid;
 }
 
 placeKeyForm(document.querySelector("main"));

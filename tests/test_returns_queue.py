@@ -294,6 +294,29 @@ def test_rows_that_nobody_takes_any_more_come_to_an_end(world: Returning) -> Non
     assert [row.sop_instance_uid for row in rows(world.catalog)] == ["1.2.3.4.5"]  # what receivers have
 
 
+def test_a_study_that_is_sent_here_again_years_later_does_not_go_back_again(world: Returning) -> None:
+    """That is what the row of a result that was sent is kept for: by then, nothing else says so."""
+    image = chest_dataset()
+    world.arrive(image)
+    world.embed()
+    due(world)
+    taken = take_due(world.catalog, "pacs")
+    assert taken is not None and sent(world.catalog, taken, "1.2.3.4.5")
+    with world.catalog.write() as session:
+        for row in session.scalars(sa.select(StudyReturn)):
+            row.sent_at = row.created_at
+    let_time_pass(world.catalog, timedelta(days=1000))
+    assert tidy_returns(world.catalog, ["pacs"]) == 1 and arrivals(world.catalog) == []
+    # A PACS that is migrated, by other software: the same object, not the same bytes.
+    world.store.keep(file_bytes(image).replace(b"PYDICOM", b"PYDICOX"), arrival=FROM_ORTHANC)
+    ingest_received(world.catalog, world.store, workers=0)
+    assert arrivals(world.catalog) == [("dicom", "ORTHANC")]
+    assert due(world) == 0
+    with world.catalog.write() as session:
+        session.execute(sa.delete(StudyReturn))
+    assert due(world) == 1  # as it would without the row
+
+
 def test_a_row_is_one_senders_until_its_time_is_over(world: Returning) -> None:
     world.arrive(chest_dataset())
     world.embed()

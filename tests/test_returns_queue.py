@@ -370,9 +370,10 @@ def test_rows_go_with_a_study_that_is_deleted_or_whose_patient_is_forgotten(worl
     world.embed()
     due(world)
     third = take_due(world.catalog, "pacs")
-    assert third is not None and sent(world.catalog, third)
-    assert preview_deletion(world.catalog, "1.2.3.3", world.store).sent_back == {"pacs": 1}
-    assert preview_deletion(world.catalog, "1.2.3.1", world.store).sent_back == {}
+    assert third is not None and sent(world.catalog, third, "1.2.9")
+    (had,) = preview_deletion(world.catalog, "1.2.3.3", world.store).sent_back
+    assert (had.route, had.sop_instance_uid, had.sent_at) == ("pacs", "1.2.9", rows(world.catalog)[-1].sent_at)
+    assert preview_deletion(world.catalog, "1.2.3.1", world.store).sent_back == ()
     delete_study(world.catalog, "1.2.3.1", world.store)
     left = {row.study_id for row in rows(world.catalog)}
     assert len(left) == 2 and len(arrivals(world.catalog)) == 2

@@ -1,5 +1,6 @@
 """Studies as files of a form, reports as JSON, and deleting: what the sender is told is what became of it."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from fastapi.testclient import TestClient
 from pydicom.dataset import Dataset
 
 from index import Catalog, ingest_folder, migrate
-from index.tables import Instance, Report
+from index.tables import Instance, Report, Study, StudyReturn
 from service.settings import Settings
 from tests.conftest import WriteDicom, chest_dataset
 from tests.peers import file_bytes
@@ -218,6 +219,27 @@ def test_a_deleted_study_is_unknown_until_it_is_restored(client: TestClient, set
     assert client.post("/v1/studies/1.2.3.1/restore").status_code == 204
     assert send(client, chest_dataset()).status_code == 200
     assert client.get("/v1/studies/1.2.3.1").status_code == 200
+
+
+def test_whoever_deletes_hears_what_other_systems_have(client: TestClient, opened: Catalog) -> None:
+    send(client, chest_dataset(), chest_dataset(study="1.2.3.2", seed=2))
+    assert client.delete("/v1/studies/1.2.3.2").json()["sent_back"] == []
+    moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    with opened.write() as session:
+        study = session.scalars(sa.select(Study)).one()
+        for number, (route, sent_at, uid) in enumerate(
+            (("pacs", moment + timedelta(days=2), "2.25.7"), ("emr", moment, None), ("waits", None, None))
+        ):
+            row = StudyReturn(study_id=study.id, route=route, source_hash=f"{number}", expires_at=moment)
+            row.sent_at, row.sop_instance_uid = sent_at, uid
+            session.add(row)
+    expected = [
+        {"route": "emr", "sent_at": "2026-01-31T12:00:00Z", "sop_instance_uid": None},
+        {"route": "pacs", "sent_at": "2026-02-02T12:00:00Z", "sop_instance_uid": "2.25.7"},
+    ]
+    assert client.delete("/v1/studies/1.2.3.1", params={"dry_run": True}).json()["sent_back"] == expected
+    assert client.delete("/v1/studies/1.2.3.1").json()["sent_back"] == expected
+    assert client.delete("/v1/studies/1.2.3.1").json()["sent_back"] == []  # as it was deleted before
 
 
 def test_a_file_in_a_folder_stays_where_it_is(

@@ -7,9 +7,9 @@ still there say so, and whoever deletes or restores next goes on. Files that oth
 Index files and backups hold the study until they are made again; ``forget_patient`` is what reaches those.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ from ..intake.received import ReceivedStore
 from ..intake.record import path_key
 from ..intake.study_sources import refresh_sources
 from ..reports.matching import match_reports
-from ..returns.listing import sent_by_route
+from ..returns.listing import SentResult, sent_results
 from ..returns.queue import forget_made
 from ..tables import (
     REFUSED,
@@ -48,7 +48,7 @@ __all__ = ["Deletion", "delete_study", "preview_deletion", "restore_study"]
 class Deletion:
     """What was deleted, or would be. own_copies: files that the archive had itself. in_place: files that lie where
     others keep them, and stay. priors: studies that are embedded again, because this was their prior. sent_back:
-    documents that receivers have, by route: theirs to remove."""
+    documents that receivers have: theirs to remove."""
 
     images: int = 0
     reports: int = 0
@@ -56,7 +56,7 @@ class Deletion:
     own_copies: int = 0
     in_place: int = 0
     priors: int = 0
-    sent_back: Mapping[str, int] = field(default_factory=dict)
+    sent_back: Sequence[SentResult] = ()
 
 
 class _Undone(Exception):
@@ -123,7 +123,7 @@ def _delete(catalog: Catalog, session: Session, uid: str, store: ReceivedStore) 
     session.execute(sa.delete(ReportFinding).where(ReportFinding.report_id.in_(ids)))
     session.execute(sa.delete(Report).where(Report.id.in_(ids)))
     embeddings = remove_embeddings(session, Embedding.study_id == study.id)
-    sent_back = sent_by_route(session, [study.id])
+    sent_back = sent_results(session, study.id)
     for table in (EmbeddingFailure, StudyArrival, StudyReturn):
         session.execute(sa.delete(table).where(table.study_id == study.id))
     forget_made(session)

@@ -22,10 +22,12 @@ __all__ = [
     "SUPERSEDED",
     "WAITING",
     "ReturnRecord",
+    "SentResult",
     "count_returns",
     "list_returns",
     "retry_returns",
     "sent_by_route",
+    "sent_results",
 ]
 
 WAITING: Final = "waiting"
@@ -53,6 +55,15 @@ class ReturnRecord:
     error: str | None
     created_at: datetime
     next_attempt_at: datetime
+
+
+@dataclass(frozen=True)
+class SentResult:
+    """What a receiver has. sop_instance_uid: of a structured report; of the rest the study leads to it."""
+
+    route: str
+    sent_at: datetime
+    sop_instance_uid: str | None
 
 
 def list_returns(
@@ -103,3 +114,11 @@ def sent_by_route(session: Session, study_ids: Iterable[int]) -> dict[str, int]:
         for route, count in session.execute(query.group_by(StudyReturn.route).order_by(StudyReturn.route)):
             found[route] = found.get(route, 0) + count
     return found
+
+
+def sent_results(session: Session, study_id: int) -> tuple[SentResult, ...]:
+    """What of a study was sent, the oldest first."""
+    query = sa.select(StudyReturn.route, StudyReturn.sent_at, StudyReturn.sop_instance_uid)
+    query = query.where(StudyReturn.study_id == study_id, StudyReturn.sent_at.is_not(None))
+    rows = session.execute(query.order_by(StudyReturn.sent_at, StudyReturn.id))
+    return tuple(SentResult(route, at, uid) for route, at, uid in rows if at is not None)

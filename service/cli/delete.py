@@ -1,5 +1,6 @@
 """``alta archive delete | restore``: one study, out of the archive and in again."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
@@ -77,4 +78,4 @@ def _show(title: str, deletion: "Deletion") -> None:
     counts = {name: count for name, count in vars(deletion).items() if name != "sent_back"}
     told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
     console.print(f"{title}: {told}.")
-    say_what_was_sent_back(deletion.sent_back)
+    say_what_was_sent_back(Counter(one.route for one in deletion.sent_back))

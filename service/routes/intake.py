@@ -92,7 +92,8 @@ def delete_study(
     """Delete a study: its rows, reports, embeddings and the archive's own copies. Searches leave it out at once.
 
     Nothing of it comes back, by whatever door, until it is restored. Files in folders that the archive only reads stay
-    there. To reach index files and backups as well, an administrator forgets the patient.
+    there. To reach index files and backups as well, an administrator forgets the patient. Results that were sent to
+    other systems stay with them: the reply lists those.
     """
     note_for_audit(study_instance_uid)
     act = preview_deletion if dry_run else delete

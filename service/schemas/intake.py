@@ -32,8 +32,19 @@ class StudiesReply(BaseModel):
     studies: list[str] = Field(description="Studies that the accepted files are of.", examples=[[EXAMPLE_UID]])
 
 
+class SentBack(BaseModel):
+    """A result about the study that another system has, and this one cannot call back."""
+
+    route: str = Field(description="By which it went; `ALTA_RETURN_ROUTES` says to whom.", examples=["pacs"])
+    sent_at: AwareDatetime
+    sop_instance_uid: str | None = Field(
+        description="Of a DICOM structured report. A FHIR report or webhook is found by the study."
+    )
+
+
 class DeletionReply(BaseModel):
-    """What was deleted, or with `dry_run` would be. All 0: the study was deleted before."""
+    """What was deleted, or with `dry_run` would be. All 0: the study was deleted before; of what was sent back the
+    audit still tells then."""
 
     study_instance_uid: str = Field(examples=[EXAMPLE_UID])
     dry_run: bool
@@ -43,10 +54,16 @@ class DeletionReply(BaseModel):
     own_copies: int = Field(description="Files of the archive's own, which are removed from its disk.")
     in_place: int = Field(description="Files in folders that the archive only reads: they stay, and stay out.")
     priors: int = Field(description="Studies that are embedded again, because this one was their prior.")
+    sent_back: list[SentBack] = Field(
+        description="Results that other systems were sent, the oldest first: they have them still, and have to remove"
+        " them themselves."
+    )
 
     @classmethod
     def of(cls, study_instance_uid: str, deletion: Deletion, dry_run: bool) -> Self:
-        return cls(study_instance_uid=study_instance_uid, dry_run=dry_run, **vars(deletion))
+        sent_back = [SentBack(**vars(one)) for one in deletion.sent_back]
+        counts = vars(deletion) | {"sent_back": sent_back}
+        return cls(study_instance_uid=study_instance_uid, dry_run=dry_run, **counts)
 
 
 class ReportRequest(Message):

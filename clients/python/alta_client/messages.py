@@ -58,6 +58,7 @@ __all__ = [
     "SearchReply",
     "SearchedNow",
     "SearchedPart",
+    "SentBack",
     "SimilarReports",
     "SimilarityMapReply",
     "SizesNow",
@@ -117,6 +118,7 @@ class DeletionReply(TypedDict):
     own_copies: int
     in_place: int
     priors: int
+    sent_back: list[SentBack]
 
 
 class DiskNow(TypedDict):
@@ -516,6 +518,12 @@ class SearchedPart(TypedDict):
     as_of: str | None
     problem: Reason | None
     value: SearchedNow | None
+
+
+class SentBack(TypedDict):
+    route: str
+    sent_at: str
+    sop_instance_uid: str | None
 
 
 class SimilarReports(TypedDict):

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from pydicom import Dataset
 
 from index import Catalog
+from index.access.audit import list_entries
 from index.keeping.delete_study import delete_study
 from index.returns.listing import count_returns, list_returns
 from index.tables import StudyReturn
@@ -218,6 +219,22 @@ def test_a_fhir_report_is_one_resource_however_often_it_is_sent(world: Returning
     else:
         number = one["identifier"][0]["value"]
         assert "id" not in one and unquote(path) == f"/fhir/DiagnosticReport?identifier=urn:ietf:rfc:3986|{number}"
+
+
+def test_an_image_with_several_values_is_given_up_at_once_and_a_mended_one_goes_back(
+    world: Returning, peer: HttpPeer
+) -> None:
+    route = sr_route(f"{peer.url}/fhir", kind="fhir")
+    sender = world.sender(route)
+    arrive(world, AccessionNumber=["A1", "A2"])
+    assert sender.send_due(route) is True and peer.told == []  # of the study, not of the destination
+    (given_up,) = list_returns(world.catalog, state="given-up")
+    assert (given_up.error, given_up.attempts) == ("several-values", 1)
+    assert [entry["action"] for entry in list_entries(world.catalog)] == ["result-given-up fhir"]
+    let_time_pass(world.catalog)
+    assert sender.send_due(route) is None
+    arrive(world, AccessionNumber="A1")  # the same image, mended
+    assert sender.send_due(route) is True and len(peer.told) == 1
 
 
 def test_a_webhook_is_signed_and_tells_only_what_its_route_names(world: Returning, peer: HttpPeer) -> None:

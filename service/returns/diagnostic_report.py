@@ -19,8 +19,9 @@ from ..schemas import PairScore
 from . import codes
 from .material import Material, Similar
 
-__all__ = ["diagnostic_report"]
+__all__ = ["SEVERAL_VALUES", "diagnostic_report"]
 
+SEVERAL_VALUES = "several-values"  # of the image itself: trying again finds the same
 DICOM_UID = "urn:dicom:uid"
 URI = "urn:ietf:rfc:3986"
 IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
@@ -139,5 +140,5 @@ def _system(issuers: Any) -> str:
 def _text(header: Dataset, keyword: str) -> str:
     value = header.get(keyword)
     if isinstance(value, MultiValue):  # a list would be nobody's identifier
-        raise InputError(f"Expected one {keyword} in the image, found {len(value)}.", "several-values")
+        raise InputError(f"Expected one {keyword} in the image, found {len(value)}.", SEVERAL_VALUES)
     return str(value or "").strip(" \0")

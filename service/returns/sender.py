@@ -36,7 +36,7 @@ from model.errors import AltaError, ArchiveError, UnknownStudy
 
 from ..return_settings import ReturnRoute
 from ..settings import Settings
-from .diagnostic_report import diagnostic_report
+from .diagnostic_report import SEVERAL_VALUES, diagnostic_report
 from .material import Desk
 from .message import webhook_message
 from .sending import NotTaken, send_dicom, send_resource, send_webhook, store_over_http
@@ -144,7 +144,9 @@ class Sender:
             logger.info("results went back by route %s, attempt %d", route.name, taken.attempt)
             return True
         logger.warning("results did not go back by route %s, attempt %d: %s", route.name, taken.attempt, slug)
-        later(self._catalog, taken, slug, entry=self._entry(GIVEN_UP, route, taken))
+        # The files of a state of a study are the same at every attempt; mended ones are another state.
+        end = give_up if slug == SEVERAL_VALUES else later
+        end(self._catalog, taken, slug, entry=self._entry(GIVEN_UP, route, taken))
         return not away
 
     def _entry(self, action: str, route: ReturnRoute, taken: Taken) -> AuditEvent:

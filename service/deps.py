@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def _resources(request: Request) -> Resources:
+async def _resources(request: Request) -> Resources:
     return request.app.state.resources
 
 

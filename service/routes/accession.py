@@ -14,6 +14,7 @@ from ..query import read_archived_study
 from ..resources import Resources
 from ..schemas import FlatFilters, FlatRanked, OfAccession, SearchOptions, SearchReply, StudyReply
 from ..search import ask
+from ..written import written
 
 __all__ = ["router"]
 
@@ -36,6 +37,7 @@ def study_by_accession(resources: ResourcesDep, of: Annotated[OfAccession, Query
     responses=problem_responses(404, 409, 422, 503),
     dependencies=[only_fields(FlatRanked, FlatFilters, OfAccession, of_study=False)],
 )
+@written
 def similar_by_accession(
     resources: ResourcesDep,
     moment: MomentDep,

@@ -18,6 +18,7 @@ from ..deps import (
 from ..openapi import form_example, problem_responses
 from ..schemas import FlatFilters, FlatOptions, FlatPreset, PageQuery, SearchOptions, SearchReply, TextQuery
 from ..search import ask, next_page
+from ..written import written
 
 __all__ = ["router"]
 
@@ -34,6 +35,7 @@ router = APIRouter(prefix="/v1/search", tags=["search"], dependencies=[requires(
     openapi_extra=form_example(files=["(film.png)"], views=["AP"], text="large left pneumothorax", top_k=5),
     dependencies=[only_fields(FlatOptions, FlatFilters)],
 )
+@written
 def search(
     resources: ResourcesDep, moment: MomentDep, study: OptionalStudy, options: FormOptions, filters: FormFilters
 ) -> SearchReply:
@@ -43,6 +45,7 @@ def search(
 
 
 @router.post("/page", responses=problem_responses(410, 422, 503))
+@written
 def page(resources: ResourcesDep, moment: MomentDep, query: PageQuery) -> SearchReply:
     """The hits that follow a page. What arrived since the first one is on none of them."""
     return next_page(resources, moment, query.cursor)
@@ -54,6 +57,7 @@ def page(resources: ResourcesDep, moment: MomentDep, query: PageQuery) -> Search
     openapi_extra=STUDY_FORM,
     dependencies=[only_fields(FlatPreset, FlatFilters)],
 )
+@written
 def image_to_text(
     resources: ResourcesDep, moment: MomentDep, study: AskedStudy, options: FormPreset, filters: FormFilters
 ) -> SearchReply:
@@ -67,6 +71,7 @@ def image_to_text(
     openapi_extra=STUDY_FORM,
     dependencies=[only_fields(FlatPreset, FlatFilters)],
 )
+@written
 def image_to_image(
     resources: ResourcesDep, moment: MomentDep, study: AskedStudy, options: FormPreset, filters: FormFilters
 ) -> SearchReply:
@@ -75,6 +80,7 @@ def image_to_image(
 
 
 @router.post("/text-to-image", responses=problem_responses(400, 413, 422, 503))
+@written
 def text_to_image(resources: ResourcesDep, moment: MomentDep, query: TextQuery) -> SearchReply:
     """Studies of the archive that show what a text says; by their images unless `rank_by` says otherwise."""
     options = SearchOptions(**query.model_dump(exclude={"filters"}))

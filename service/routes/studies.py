@@ -17,6 +17,7 @@ from ..render import MAX_SIZE, render_png, version_of
 from ..resources import Resources
 from ..schemas import EXAMPLE_UID, FlatFilters, FlatRanked, SearchOptions, SearchReply, StudyReply, Uid
 from ..search import ask
+from ..written import written
 
 __all__ = ["router"]
 
@@ -37,6 +38,7 @@ def study(resources: ResourcesDep, study_instance_uid: StudyUid) -> StudyReply:
     responses=problem_responses(404, 422, 503),
     dependencies=[only_fields(FlatRanked, FlatFilters, of_study=False)],
 )
+@written
 def similar(
     resources: ResourcesDep,
     moment: MomentDep,

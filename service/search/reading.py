@@ -71,4 +71,9 @@ def _labels_of(sentence: str) -> tuple[FindingLabel, ...]:
 
 
 def _labels(rows: Sequence[ReportFinding]) -> list[FindingLabel]:
-    return [FindingLabel(**vars(row)) for row in rows]
+    return list(map(_label, rows))
+
+
+@lru_cache(1024)  # more than there are: an answer has a hundred, of a few kinds
+def _label(row: ReportFinding) -> FindingLabel:
+    return FindingLabel(**vars(row))

@@ -16,6 +16,7 @@ from ..unknown_settings import describe_unknown, unknown_settings
 from .archive import archive, db, ingest
 from .audit import audit
 from .backup import backup as backup
+from .commands import Commands
 from .console import console
 from .data import data
 from .delete import delete as delete
@@ -43,7 +44,12 @@ __all__ = ["app", "main"]
 
 INTERRUPTED = 130  # what a shell makes of Ctrl-C, and typer of KeyboardInterrupt
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = Commands(
+    "Find the past chest radiographs, and their reports, that resemble a study or show what a phrase says."
+    " To see it: alta demo. With an archive of your own: alta ingest, embed, index build, serve (docs/quickstart.md).",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 for command in (demo, ingest, embed, serve, worker, doctor, train, simulate):
     app.command()(command)
 app.command("import")(import_published)

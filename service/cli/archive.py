@@ -8,6 +8,7 @@ import typer
 
 from model.errors import InputError
 
+from .commands import Commands
 from .console import console, print_file, progress_bar
 from .dry_run import preview_sources
 from .settings import archive_settings, shown_database
@@ -15,8 +16,8 @@ from .summary import show_summary
 
 __all__ = ["archive", "db", "ingest"]
 
-archive = typer.Typer(no_args_is_help=True, help="What the archive holds and what it refused.")
-db = typer.Typer(no_args_is_help=True, help="The database schema.")
+archive = Commands("What was refused or cannot be found; delete studies, forget patients, limit priors.")
+db = Commands("The database: its schema, backups and copies.")
 
 
 def ingest(

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from .commands import Commands
 from .console import console
 from .settings import archive_settings
 
 __all__ = ["audit"]
 
-audit = typer.Typer(no_args_is_help=True, help="Who asked what, about which study, when and from where.")
+audit = Commands("Who asked what, about which study, when and from where.")
 
 
 @audit.command("list")
@@ -20,7 +21,10 @@ def show(
     study: Annotated[str | None, typer.Option(help="Only about this StudyInstanceUID.")] = None,
     caller: Annotated[str | None, typer.Option(help="Only of this caller, such as key:ID or oidc:SUBJECT.")] = None,
     action: Annotated[str | None, typer.Option(help="Only this action, such as image_to_text.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Only from this moment on (UTC).")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", help="Only from then on: 2024-01-31, or 2024-01-31T08:00:00; UTC."),
+    ] = None,
     last: Annotated[int, typer.Option(min=0, help="Only the newest so many; 0: all.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines, every field, for other tools.")] = False,
 ) -> None:

@@ -14,8 +14,8 @@ from .evaluation_options import (
     LEVEL_OF,
     Findings,
     Images,
-    LeakCheck,
     Level,
+    NoLeakCheck,
     Output,
     Prompts,
     Rounds,
@@ -38,7 +38,7 @@ def calibrate(
     images: Images = None,
     split: Split = "test",
     training_table: Tables = None,
-    leak_check: LeakCheck = True,
+    no_leak_check: NoLeakCheck = False,
     output: Output = None,
     rounds: Rounds = 1000,
     prompts: Prompts = None,
@@ -48,7 +48,13 @@ def calibrate(
         float | None, typer.Option(min=0.5, max=1.0, help="The threshold reaches it; default: best Youden index.")
     ] = None,
     day: Annotated[
-        datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Written into the file; default: today.")
+        datetime | None,
+        typer.Option(
+            "--date",
+            formats=["%Y-%m-%d"],
+            metavar="DATE",
+            help="Written into the file, such as 2024-01-31; default: today.",
+        ),
     ] = None,
 ) -> None:
     """Fit probabilities, thresholds and an uncertain band per finding on a labelled sample of your own site."""
@@ -64,7 +70,7 @@ def calibrate(
 
     folder = model or Settings().model_path
     chosen = {"prompts": prompts, "finding": finding, "level": level, "sensitivity": sensitivity}
-    asked = Asked(rows, (folder,), images, split, training_table or (), leak_check, output, rounds, chosen)
+    asked = Asked(rows, (folder,), images, split, training_table or (), not no_leak_check, output, rounds, chosen)
     listed = read_list(rows, images, split)
     leaks = check_leaks(asked, listed, (folder,))
     pairs = prompt_pairs(prompts)

@@ -15,12 +15,13 @@ from rich.table import Table
 from model.errors import AltaError
 
 from ..settings import Settings
+from .commands import Commands
 from .console import console, staged_progress
 
 __all__ = ["data"]
 
-data = typer.Typer(no_args_is_help=True, help="Data to train on.")
-prepare = typer.Typer(no_args_is_help=True, help="Write a study table: four slots, report, patient and split a row.")
+data = Commands("Tables of studies to train on.")
+prepare = Commands("Write a study table: a row a study, with its images, report, patient and split.")
 data.add_typer(prepare, name="prepare")
 
 CORES = len(os.sched_getaffinity(0))
@@ -54,7 +55,11 @@ def _common(
         Path | None, typer.Option(help="CSV with a patient_id column: an evaluation list whose patients are left out.")
     ] = None,
     keep_unreported: Annotated[
-        bool, typer.Option(help="Keep labelled studies without a report too: for zero-shot scores, not for training.")
+        bool,
+        typer.Option(
+            "--keep-unreported",
+            help="Keep labelled studies without a report too: for zero-shot scores, not for training.",
+        ),
     ] = False,
     check: Annotated[Check, typer.Option(help="Of every picture: that it is there, or that it decodes.")] = Check.exist,
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = CORES,
@@ -120,7 +125,7 @@ def _open_i(
     *,
     images: Images = None,
     projections: Annotated[
-        Path | None, typer.Option(help="indiana_projections.csv: which picture is frontal, which lateral.")
+        Path | None, typer.Option(help="Which picture is frontal and which lateral: indiana_projections.csv")
     ] = None,
 ) -> Iterable[Any]:
     """Open-i of Indiana University: XML, CSV or JSON Lines; reports without a frontal picture train alone."""

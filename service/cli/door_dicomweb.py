@@ -22,8 +22,10 @@ __all__ = ["dicomweb"]
 @pull.command("dicomweb")
 def dicomweb(
     origin: Annotated[str, typer.Argument(help="Name or URL of a server in ALTA_DICOMWEB_ORIGINS.")],
-    first: Annotated[datetime, typer.Option("--from", formats=DAY, help="First study date.")],
-    last: Annotated[datetime, typer.Option("--to", formats=DAY, help="Last study date.")],
+    first: Annotated[
+        datetime, typer.Option("--from", formats=DAY, metavar="DATE", help="First study date, such as 2024-01-31.")
+    ],
+    last: Annotated[datetime, typer.Option("--to", formats=DAY, metavar="DATE", help="Last study date.")],
     modality: Annotated[
         list[str] | None, typer.Option(help="Only studies with images of this modality; may be given several times.")
     ] = None,

@@ -21,8 +21,10 @@ def pacs(
     host: Annotated[str, typer.Option(help="Host of the PACS.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Its DICOM port.")],
     called_aet: Annotated[str, typer.Option(help="Its AE title.")],
-    first: Annotated[datetime, typer.Option("--from", formats=DAY, help="First study date.")],
-    last: Annotated[datetime, typer.Option("--to", formats=DAY, help="Last study date.")],
+    first: Annotated[
+        datetime, typer.Option("--from", formats=DAY, metavar="DATE", help="First study date, such as 2024-01-31.")
+    ],
+    last: Annotated[datetime, typer.Option("--to", formats=DAY, metavar="DATE", help="Last study date.")],
     aet: Annotated[str, typer.Option(help="Our AE title, as the PACS knows it.")] = "ALTA",
     modality: Annotated[
         list[str] | None, typer.Option(help="Only studies with images of this modality; may be given several times.")

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from .commands import Commands
 from .console import console
 
 __all__ = ["adapters", "import_published"]
 
 OVERWRITE = "Replace the encoders of a run in the output folder."
 
-adapters = typer.Typer(no_args_is_help=True, help="Adapters alone, without the base they were learned over.")
+adapters = Commands("What an adapting run learned, kept without the base that it was learned over.")
 
 
 @adapters.command("apply")

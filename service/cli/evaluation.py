@@ -10,14 +10,15 @@ from model.errors import AltaError
 
 from ..settings import Settings
 from .calibration import calibrate
+from .commands import Commands
 from .console import staged_progress
 from .evaluation_options import (
     LEVEL_OF,
     Findings,
     Images,
-    LeakCheck,
     Level,
     Models,
+    NoLeakCheck,
     Output,
     Prompts,
     Rounds,
@@ -39,7 +40,7 @@ from .evaluation_run import (
 
 __all__ = ["evaluate"]
 
-evaluate = typer.Typer(no_args_is_help=True, help="Measure encoders. Formats and protocols: docs/evaluation.md.")
+evaluate = Commands("Measure encoders. Formats and protocols: docs/evaluation.md.")
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -53,13 +54,13 @@ def _retrieval(name: str, protocol: str, text: str) -> None:
         images: Images = None,
         split: Split = "test",
         training_table: Tables = None,
-        leak_check: LeakCheck = True,
+        no_leak_check: NoLeakCheck = False,
         output: Output = None,
         rounds: Rounds = 1000,
     ) -> None:
         from model.evaluation import retrieval
 
-        asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+        asked = Asked(rows, model or (), images, split, training_table or (), not no_leak_check, output, rounds)
         run: Callable[..., Any] = getattr(retrieval, protocol)
         run_protocol(name, asked, run)
 
@@ -78,7 +79,7 @@ def paired(
     images: Images = None,
     split: Split = "test",
     training_table: Tables = None,
-    leak_check: LeakCheck = True,
+    no_leak_check: NoLeakCheck = False,
     output: Output = None,
     rounds: Rounds = 1000,
     level: Level = "frontal",
@@ -86,7 +87,9 @@ def paired(
     """Own report and own study among all of the list: R@1/5/10, mean and median rank, both ways."""
     from model.evaluation.retrieval import evaluate_pairs
 
-    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds, {"level": level})
+    asked = Asked(
+        rows, model or (), images, split, training_table or (), not no_leak_check, output, rounds, {"level": level}
+    )
     run_protocol("paired", asked, lambda encoder, rows, report: evaluate_pairs(encoder, rows, LEVEL_OF[level], report))
 
 
@@ -97,7 +100,7 @@ def zero_shot_5x200(
     images: Images = None,
     split: Split = "test",
     training_table: Tables = None,
-    leak_check: LeakCheck = True,
+    no_leak_check: NoLeakCheck = False,
     output: Output = None,
     rounds: Rounds = 1000,
     prompts: Prompts = None,
@@ -107,7 +110,7 @@ def zero_shot_5x200(
     from model.evaluation.zero_shot import classify_5x200
 
     asked = Asked(
-        rows, model or (), images, split, training_table or (), leak_check, output, rounds, {"prompts": prompts}
+        rows, model or (), images, split, training_table or (), not no_leak_check, output, rounds, {"prompts": prompts}
     )
     given = read_class_prompts(prompts) if prompts else None
     run_protocol("zero-shot-5x200", asked, lambda encoder, rows, report: classify_5x200(encoder, rows, given, report))
@@ -120,14 +123,14 @@ def zero_shot_rsna(
     images: Images = None,
     split: Split = "test",
     training_table: Tables = None,
-    leak_check: LeakCheck = True,
+    no_leak_check: NoLeakCheck = False,
     output: Output = None,
     rounds: Rounds = 1000,
 ) -> None:
     """RSNA pneumonia by two prompts: AUROC; accuracy and F1 by ten folds."""
     from model.evaluation.zero_shot import classify_rsna
 
-    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds)
+    asked = Asked(rows, model or (), images, split, training_table or (), not no_leak_check, output, rounds)
     run_protocol("zero-shot-rsna", asked, lambda encoder, rows, report: classify_rsna(encoder, rows, progress=report))
 
 
@@ -138,7 +141,7 @@ def labelled(
     images: Images = None,
     split: Split = "test",
     training_table: Tables = None,
-    leak_check: LeakCheck = True,
+    no_leak_check: NoLeakCheck = False,
     output: Output = None,
     rounds: Rounds = 1000,
     prompts: Prompts = None,
@@ -149,7 +152,7 @@ def labelled(
     from model.evaluation.zero_shot import classify_labelled
 
     chosen = {"prompts": prompts, "finding": finding, "level": level}
-    asked = Asked(rows, model or (), images, split, training_table or (), leak_check, output, rounds, chosen)
+    asked = Asked(rows, model or (), images, split, training_table or (), not no_leak_check, output, rounds, chosen)
     pairs = prompt_pairs(prompts)
     run_protocol(
         "labelled",
@@ -202,7 +205,7 @@ def simulated(
 def archive(
     model: Models = None,
     training_table: Tables = None,
-    leak_check: LeakCheck = True,
+    no_leak_check: NoLeakCheck = False,
     output: Output = None,
     rounds: Rounds = 1000,
 ) -> None:
@@ -226,7 +229,7 @@ def archive(
     if not common:
         raise AltaError("No study of the archive has both embeddings of these encoders. Next: alta embed")
     leaks, known = UNCHECKED, set[str]()
-    if leak_check:
+    if not no_leak_check:
         leaks, known = leave_out_trained(list(pairs.values()), training_table or (), list(models.values()))
     common -= known
     if not common:

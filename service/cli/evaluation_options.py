@@ -12,9 +12,9 @@ __all__ = [
     "Findings",
     "Images",
     "LEVEL_OF",
-    "LeakCheck",
     "Level",
     "Models",
+    "NoLeakCheck",
     "Output",
     "Prompts",
     "Rounds",
@@ -35,7 +35,7 @@ Tables = Annotated[
     list[Path] | None,
     typer.Option("--training-table", help="CSV with patient_id and split that the encoders were trained on."),
 ]
-LeakCheck = Annotated[bool, typer.Option("--leak-check/--no-leak-check", help="Refuse patients that were trained on.")]
+NoLeakCheck = Annotated[bool, typer.Option("--no-leak-check", help="Take patients that were trained on, too.")]
 Output = Annotated[Path | None, typer.Option(help="Folder that receives results.json, results.md and plots.")]
 Rounds = Annotated[int, typer.Option(min=20, help="Bootstrap rounds.")]
 Prompts = Annotated[Path | None, typer.Option(help="TOML or JSON of prompts by finding; default: the built-in ones.")]

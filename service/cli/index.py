@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from .commands import Commands
 from .console import console, progress_bar
 from .settings import archive_settings
 from .without_frontal import tell_without_frontal
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["index"]
 
-index = typer.Typer(no_args_is_help=True, help="Build and inspect index generations.")
+index = Commands("Build and inspect index generations.")
 
 ENGINES = "flat (exact), ivf (large archives) or milvus. Default: milvus where ALTA_MILVUS_URI is set, else by size."
 Engine = Annotated[str | None, typer.Option(help=ENGINES)]
@@ -177,7 +178,7 @@ def prune(
 @index.command("reindex")
 def reindex(
     model: Annotated[Path, typer.Option(help="Folder of the encoders to move to.")],
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Studies or reports that are encoded at once.")] = 32,
     engine: Engine = None,
     keep: Keep = 2,
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from .commands import Commands
 from .console import console
 from .settings import archive_settings
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["jobs"]
 
-jobs = typer.Typer(no_args_is_help=True, help="Durable jobs, which `alta worker` does.")
+jobs = Commands("Durable jobs, which `alta worker` does.")
 
 JobId = Annotated[str, typer.Argument(help="As `alta jobs list` shows it.")]
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from model.errors import InputError
 
+from .commands import Commands
 from .console import console
 from .operator import operator
 from .settings import archive_settings, shown_database
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["keys"]
 
-keys = typer.Typer(no_args_is_help=True, help="API keys: who may use the service.")
+keys = Commands("API keys: who may use the service.")
 
 
 @keys.command("create")

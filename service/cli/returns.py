@@ -14,6 +14,7 @@ from rich.table import Table
 
 from model.errors import InputError
 
+from .commands import Commands
 from .console import console
 from .settings import archive_settings
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["returns"]
 
-returns = typer.Typer(no_args_is_help=True, help="Results that go back where studies came from (ALTA_RETURN_ROUTES).")
+returns = Commands("Results that go back where studies came from (ALTA_RETURN_ROUTES).")
 
 
 class State(StrEnum):
@@ -39,7 +40,7 @@ RouteName = Annotated[str | None, typer.Option("--route", help="Only those of th
 
 @returns.command("list")
 def list_command(
-    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    state: Annotated[State | None, typer.Option(metavar="STATE", help=f"Only those {', '.join(State)}.")] = None,
     route: RouteName = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows shown, the newest first.")] = 20,
 ) -> None:

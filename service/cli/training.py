@@ -112,7 +112,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Receives dicom/, reports.csv, truth.jsonl and masks/.")],
     seed: Annotated[int, typer.Option(help="Names the cohort.")] = 7,
-    studies: Annotated[int, typer.Option(min=1)] = 300,
+    studies: Annotated[int, typer.Option(min=1, help="Studies of the cohort.")] = 300,
     size: Annotated[int, typer.Option(min=64, help="Rows and columns of the images.")] = 512,
 ) -> None:
     """Write a simulated archive: DICOM files and reports of patients that never were."""

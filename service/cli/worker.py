@@ -33,7 +33,10 @@ class JobKind(StrEnum):
 
 
 def worker(
-    kind: Annotated[list[JobKind] | None, typer.Option(help="Only jobs of this kind; several. Default: all.")] = None,
+    kind: Annotated[
+        list[JobKind] | None,
+        typer.Option(metavar="KIND", help=f"Only jobs of this kind: {', '.join(JobKind)}; repeat it for several."),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when no job waits any more.")] = False,
     watch: Annotated[
         bool,

@@ -1,13 +1,17 @@
 """C-STORE over TLS: to a peer whose certificate is verified, or not at all."""
 
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from time import monotonic, sleep
 
+import pydicom
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,6 +25,7 @@ from service.doctor.installation import Installation
 from service.doctor.network import check_network
 from service.return_settings import ReturnRoute
 from service.settings import Settings
+from tests.peers import free_port
 from tests.returning import Returning, returning, rows, sr_route, storage_scp
 from tests.test_cli import Alta
 from tests.test_cli import alta as alta  # the fixture
@@ -152,6 +157,41 @@ def test_a_peer_that_asks_for_a_certificate_gets_ours(
         route = over_tls(address, ca=hospital.path("ca.pem"), **ours)
         assert world.sender(route).send_due(route) is True
     assert len(got) == 1
+
+
+@pytest.mark.skipif(shutil.which("storescp") is None, reason="dcmtk is absent")
+@pytest.mark.parametrize("profile", ["--profile-bcp195-nd", "--profile-bcp195", "--profile-bcp195-ex"])
+def test_another_implementation_of_these_profiles_takes_it(
+    world: Returning, hospital: Authority, tmp_path: Path, profile: str
+) -> None:
+    """dcmtk's, which asks for our certificate."""
+    received, port = tmp_path / "received", free_port()
+    received.mkdir()
+    proof = [hospital.path("pacs.key"), hospital.path("pacs.pem"), "+cf", hospital.path("ca.pem"), profile]
+    command = ["storescp", "+tls", *map(str, proof), "-aet", "ORTHANC", "-od", str(received), str(port)]
+    files = {"ca": "ca.pem", "certificate": "alta.pem", "key": "alta.key"}
+    route = over_tls(f"dicom://ORTHANC@127.0.0.1:{port}", **{name: hospital.path(file) for name, file in files.items()})
+    sender = world.sender(route)
+    arrive(world)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            listening(port)
+            assert sender.send_due(route) is True, rows(world.catalog)[0].last_error
+        finally:
+            process.terminate()
+    (document,) = map(pydicom.dcmread, received.iterdir())
+    assert document.StudyInstanceUID == STUDY
+
+
+def listening(port: int) -> None:
+    """Returns once somebody does."""
+    until = monotonic() + 30
+    while monotonic() < until:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            sleep(0.05)
+    raise AssertionError("it does not listen")
 
 
 @unreached

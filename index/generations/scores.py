@@ -5,6 +5,7 @@ They are measured when a generation is built and kept beside it. A report stands
 Axes: Q queries, C candidates, D width.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,7 +38,7 @@ class Quantiles:
 
     def percentile(self, score: float) -> float:
         """Share of random pairs, in %, that score lower, to 0.01; 0 below the first level, and never above the last."""
-        above = int(np.searchsorted(self.values, score))  # the first level that is not lower
+        above = bisect_left(self.values, score)  # the first level that is not lower
         if above == 0:
             return 0.0
         if above == len(self.values):

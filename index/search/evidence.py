@@ -54,5 +54,6 @@ def best_sentences(query: np.ndarray, embeddings: np.ndarray, count: int) -> lis
 
     query: (D,); embeddings: (N, D); rows of length 1.
     """
-    scores = embeddings @ query
-    return [(int(place), float(scores[place])) for place in np.argsort(-scores, kind="stable")[:count]]
+    scores = (embeddings @ query).tolist()
+    best = sorted(range(len(scores)), key=lambda place: -scores[place])
+    return [(place, scores[place]) for place in best[:count]]

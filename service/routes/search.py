@@ -46,9 +46,9 @@ def search(
 
 @router.post("/page", responses=problem_responses(410, 422, 503))
 @written
-def page(resources: ResourcesDep, moment: MomentDep, query: PageQuery) -> SearchReply:
+def page(resources: ResourcesDep, query: PageQuery) -> SearchReply:
     """The hits that follow a page. What arrived since the first one is on none of them."""
-    return next_page(resources, moment, query.cursor)
+    return next_page(resources, resources.moment(), query.cursor)
 
 
 @router.post(
@@ -81,7 +81,7 @@ def image_to_image(
 
 @router.post("/text-to-image", responses=problem_responses(400, 413, 422, 503))
 @written
-def text_to_image(resources: ResourcesDep, moment: MomentDep, query: TextQuery) -> SearchReply:
+def text_to_image(resources: ResourcesDep, query: TextQuery) -> SearchReply:
     """Studies of the archive that show what a text says; by their images unless `rank_by` says otherwise."""
     options = SearchOptions(**query.model_dump(exclude={"filters"}))
-    return ask(resources, moment, None, options, query.filters.for_index())
+    return ask(resources, resources.moment(), None, options, query.filters.for_index())

@@ -8,7 +8,8 @@ Axes: R images, T tokens of an image, P tokens of all texts, D width, I inputs, 
 
 import platform
 from collections.abc import Sequence
-from typing import Any, cast
+from functools import cache
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,26 +22,36 @@ from .processor import has_fused_attention
 __all__ = ["can_fuse", "fuse"]
 
 
+@cache
 def can_fuse() -> bool:
-    """Whether this processor and this torch have the operators, which were made for torch's compiler."""
-    operators = torch.ops.mkldnn
-    needed = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")
-    return (
-        platform.machine() in ("x86_64", "AMD64")  # on others nobody has tried
-        and torch.backends.mkldnn.is_available()
-        and all(hasattr(operators, name) for name in needed)
-        and bool(operators._is_mkldnn_bf16_supported())
-    )
+    """Whether this processor and this torch have the operators, which were made for torch's compiler and are tried."""
+    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():  # others: untried
+        return False
+    draw = torch.Generator().manual_seed(0)
+    x, added, weight = (torch.randn(32, 32, generator=draw).bfloat16() for _ in range(3))
+    bias = torch.randn(32, generator=draw).bfloat16()
+    with torch.inference_mode():
+        try:
+            product = _Product(weight, bias)
+            found = product(x, "gelu"), product.plus(x, added)
+        except (AttributeError, RuntimeError, TypeError):  # absent, of another form, or without such instructions
+            return False
+        exact = F.linear(x.float(), weight.float(), bias.float())
+        expected = F.gelu(exact), exact + added.float()
+    return all(torch.allclose(one.float(), other, 0.02, 0.05) for one, other in zip(found, expected, strict=True))
 
 
 def fuse(model: ALTA) -> None:
     """Replace the layers of both encoders, on a CPU and with their linear weights in bfloat16 (``precision.narrow``).
 
-    The plain weights are let go: the model can then be neither trained nor saved.
+    The plain weights are let go, each layer's as soon as it is replaced: the model can then be neither trained nor
+    saved.
     """
-    image, text = model.image_encoder, model.text_encoder
-    image.blocks = nn.ModuleList(_ImageBlock(cast("ViTBlock", block)) for block in image.blocks)
-    text.layers = nn.ModuleList(_TextLayer(cast("TextLayer", layer)) for layer in text.layers)
+    blocks, layers = model.image_encoder.blocks, model.text_encoder.layers
+    for place, block in enumerate(blocks):
+        blocks[place] = _ImageBlock(cast("ViTBlock", block))
+    for place, layer in enumerate(layers):
+        layers[place] = _TextLayer(cast("TextLayer", layer))
 
 
 class _Product:
@@ -78,7 +89,23 @@ class _Bottleneck:
         return self._up.plus(self._down(x, "gelu"), added)
 
 
-class _ImageBlock(nn.Module):
+class _Layer(nn.Module):
+    """Its products are no parameters: what would train or save it learns so, rather than lose them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            raise RuntimeError("Fused layers cannot be trained: load the encoders in float32.")
+        return super().train(mode)
+
+    def state_dict(self, *arguments: Any, **named: Any) -> Any:
+        raise RuntimeError("Fused layers cannot be saved: load the encoders in float32.")
+
+
+class _ImageBlock(_Layer):
     """``ViTBlock``. The feed-forward layer and the adapter beside it are one, as wide as both."""
 
     def __init__(self, block: ViTBlock) -> None:
@@ -114,7 +141,7 @@ class _ImageBlock(nn.Module):
         return mixed.transpose(1, 2).flatten(2)
 
 
-class _TextLayer(nn.Module):
+class _TextLayer(_Layer):
     """``TextLayer``."""
 
     def __init__(self, layer: TextLayer) -> None:

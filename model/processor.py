@@ -18,5 +18,6 @@ def has_native_bfloat16(device: torch.device) -> bool:
 @cache
 def has_fused_attention() -> bool:
     """Whether torch's fused attention for CPUs multiplies bfloat16 in hardware. With AMX it does and takes two thirds
-    of the time of plain products; without, these take half of its time, as oneDNN makes them with AVX-512."""
+    of the time of plain products; without, these take half of its time, as oneDNN makes them with AVX-512. What
+    ``ONEDNN_MAX_CPU_ISA`` forbids is not known here; it costs time only."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))

@@ -1,6 +1,8 @@
 """Layers fused for a processor say what the layers they replace say, whatever the model is made of."""
 
 import copy
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ from model.alta import ALTA
 from model.alta_encoder import AltaEncoder
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.encoder import StudyImages
+from model.precision import narrow
 from service.settings import DEMO_ENCODERS
 from tests.tiny import tiny_config, tiny_images, tiny_model
 
@@ -82,10 +85,47 @@ def test_fused_layers_are_as_near_to_float32_as_plain_ones(
     assert np.sqrt(np.mean((found - exact) ** 2)) < 1.25 * np.sqrt(np.mean((plain - exact) ** 2))
 
 
-def test_plain_weights_are_let_go(monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint) -> None:
-    _, plain, found = encoders(monkeypatch, checkpoint.model, checkpoint)
-    sizes = [sum(weight.numel() for weight in one.model.image_encoder.parameters()) for one in (plain, found)]
-    assert sizes[1] < 0.2 * sizes[0]
+def test_plain_weights_are_let_go() -> None:
+    model = tiny_model()
+    narrow(model)
+    encoders = (model.image_encoder.blocks, model.text_encoder.layers)
+    plain = [weakref.ref(weight) for part in encoders for weight in part.parameters() if weight.ndim > 1]
+    fused.fuse(model)
+    gc.collect()
+    assert plain and not any(weight() is not None for weight in plain)
+
+
+def test_what_would_train_or_save_fused_layers_is_told(monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint) -> None:
+    *_, found = encoders(monkeypatch, checkpoint.model, checkpoint)
+    with pytest.raises(RuntimeError, match="cannot be trained"):
+        found.model.train()
+    with pytest.raises(RuntimeError, match="cannot be saved"):
+        found.model.state_dict()
+    found.model.eval()
+
+
+def wrong_product(*arguments: object) -> torch.Tensor:
+    return torch.zeros(32, 32, dtype=torch.bfloat16)
+
+
+def other_arguments(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+@pytest.mark.parametrize("operator", [wrong_product, other_arguments, None])
+def test_a_torch_whose_operators_do_something_else_keeps_the_plain_layers(
+    monkeypatch: pytest.MonkeyPatch, operator: object
+) -> None:
+    monkeypatch.setattr(fused.torch.ops, "mkldnn", Operators(operator))
+    assert fused.can_fuse.__wrapped__() is False
+
+
+class Operators:
+    def __init__(self, product: object) -> None:
+        self._reorder_linear_weight = torch.ops.mkldnn._reorder_linear_weight
+        if product is not None:
+            self._linear_pointwise = product
+            product.binary = product  # type: ignore[attr-defined]
 
 
 def test_maps_and_texts_of_the_demo_encoders_are_the_same(

@@ -5,6 +5,8 @@ import socket
 import ssl
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -21,9 +23,12 @@ from pydantic import ValidationError
 
 from index import Catalog
 from service.dicom_tls import DicomTls
+from service.doctor import network
+from service.doctor.finding import Finding
 from service.doctor.installation import Installation
 from service.doctor.network import check_network
 from service.return_settings import ReturnRoute
+from service.returns import sending
 from service.settings import Settings
 from tests.peers import free_port
 from tests.returning import Returning, returning, rows, sr_route, storage_scp
@@ -192,6 +197,62 @@ def listening(port: int) -> None:
         except ConnectionRefusedError:
             sleep(0.05)
     raise AssertionError("it does not listen")
+
+
+@contextmanager
+def silent_peer(context: ssl.SSLContext) -> Iterator[str]:
+    """Speaks TLS and no DICOM, as a proxy in front of a PACS that hangs does: its address."""
+    ended = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        while not ended.is_set():
+            connection, _ = server.accept()
+            connection.settimeout(30)
+            try:
+                with context.wrap_socket(connection, server_side=True) as over:
+                    while over.recv(2**16):
+                        pass
+            except OSError:
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        serving = threading.Thread(target=serve, args=(server,))
+        serving.start()
+        port = server.getsockname()[1]
+        try:
+            yield f"dicom://ORTHANC@127.0.0.1:{port}"
+        finally:
+            ended.set()
+            socket.create_connection(("127.0.0.1", port)).close()
+            serving.join(30)
+
+
+@unreached
+def test_a_peer_that_says_nothing_over_tls_is_given_up(
+    world: Returning, hospital: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS 1.3, whose tickets after the handshake look like data (RFC 8446 4.6.1)."""
+    monkeypatch.setattr(sending, "SILENCE_S", 1.0)
+    monkeypatch.setattr(network, "SECONDS", 1.0)
+    with silent_peer(hospital.server()) as address:
+        route = over_tls(address, ca=hospital.path("ca.pem"))
+        settings = Settings(data_dir=tmp_path, return_routes=(route,))
+        sender = world.sender(route)
+        arrive(world)
+        found: list[object] = []
+
+        def ask() -> None:
+            found.append(sender.send_due(route))
+            found.extend(check_network(Installation(settings, {}, ())))
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(25)
+        over = not asking.is_alive()
+    asking.join(30)
+    assert over
+    assert found[0] is False and rows(world.catalog)[0].last_error == "not-reached"
+    assert isinstance(found[1], Finding) and found[1].state == "fail"
 
 
 @unreached

@@ -7,12 +7,12 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
 from pydantic import SecretStr
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when the module is imported
 
 from index.sources.dicomweb_http import Origin, open_session
@@ -116,10 +116,19 @@ def _echo(check: str, node: DicomNode, ours: str) -> Finding:
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = SECONDS
     entity.add_requested_context(Verification)
     context = node.tls.context() if node.tls else None
+    opened: list[Any] = []
+
+    def limit(event: evt.Event) -> None:
+        opened.append(event.assoc.dul.socket.socket)
+        opened[-1].settimeout(SECONDS)  # it waits in recv for ever where a TLS 1.3 ticket came and then nothing
+
     association = entity.associate(
-        node.host, node.port, ae_title=node.ae_title, tls_args=(context, node.host) if context else None
+        node.host,
+        node.port,
+        ae_title=node.ae_title,
+        tls_args=(context, node.host) if context else None,
+        evt_handlers=[(evt.EVT_CONN_OPEN, limit)],
     )
-    connection = association.dul.socket.socket if association.dul.socket else None
     try:
         if context is not None and context.unverified:
             remedy = f"Name in tls.ca who signs it; it has to be for {node.host}, as the route names it."
@@ -132,7 +141,7 @@ def _echo(check: str, node: DicomNode, ours: str) -> Finding:
         status = association.send_c_echo()
         association.release()
     finally:
-        if connection is not None:
+        for connection in opened:
             connection.close()  # pynetdicom leaves one open whose peer went first
     if status and status.Status == 0:
         return ok(check, "answers C-ECHO")

@@ -24,6 +24,7 @@ __all__ = ["NotTaken", "send_dicom", "send_resource", "send_webhook", "store_ove
 
 ALREADY_THERE: Final = 0x0111  # PS3.7 C.5.8: duplicate SOP instance; ours are the same when sent again
 TRANSFERRED: Final = (0x0000, 0xB000, 0xB006, 0xB007, ALREADY_THERE)  # PS3.4 B.2.3: success, and warnings after it
+SILENCE_S: Final = 60.0  # after which a peer that says nothing is given up
 ONCE: Final = Retry(attempts=1)  # trying again is the queue's business
 ANSWER_BYTES: Final = 2**20
 FHIR_JSON: Final = "application/fhir+json"
@@ -42,10 +43,14 @@ def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its messages name what is sent
     entity = AE(aet)
     entity.connection_timeout, entity.acse_timeout = 10, 30
-    entity.dimse_timeout = entity.network_timeout = 60
+    entity.dimse_timeout = entity.network_timeout = SILENCE_S
     entity.add_requested_context(EnhancedSRStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     opened: list[Any] = []  # pynetdicom leaves a connection open whose peer went first
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))]
+
+    def limit(event: evt.Event) -> None:
+        opened.append(event.assoc.dul.socket.socket)
+        opened[-1].settimeout(SILENCE_S)  # it waits in recv for ever where a TLS 1.3 ticket came and then nothing
+
     try:
         context = node.tls.context() if node.tls else None
     except ValueError:  # a file that was right at the start is not there any more
@@ -55,7 +60,7 @@ def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
         node.port,
         ae_title=node.ae_title,
         tls_args=(context, node.host) if context else None,
-        evt_handlers=handlers,
+        evt_handlers=[(evt.EVT_CONN_OPEN, limit)],
     )
     try:
         if context is not None and context.unverified:

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 NEWER = "a newer release made it. Use that one, or a backup of before it."
 WHICH = "Is it the right one? ALTA_DATA_DIR (data/demo for the demo's) or ALTA_DATABASE_URL names it."
 BUSY_TIMEOUT_MS = 60_000  # writers wait for each other rather than fail
+MOST_CONNECTIONS = 128  # to a SQLite file: two descriptors each, of the 1,024 that a process usually has
 PATIENT_SECRET = "patient-key"
 # Any fixed number: PostgreSQL's advisory lock that lets one writer in at a time, as SQLite does by itself.
 WRITER_LOCK = 0x414C5441
@@ -269,8 +270,8 @@ def _engine(url: str | sa.URL) -> sa.Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     pool: dict[str, Any] = {"pool_pre_ping": parsed.get_backend_name() != "sqlite"}
     if sqlite_file(parsed) is not None:
-        # As many as there ever were threads at once, for no request to open one; those used last first.
-        pool |= {"pool_size": 0, "pool_use_lifo": True}
+        # As many as there are threads at once, for no request to open one, within reason; those used last first.
+        pool |= {"pool_size": MOST_CONNECTIONS, "max_overflow": 0, "pool_use_lifo": True}
     try:
         # Errors are logged: what was to be written is about patients.
         engine = sa.create_engine(parsed, hide_parameters=True, **pool)

@@ -15,7 +15,7 @@ __all__ = ["rows_of"]
 
 
 class rows_of(FunctionElement[Any]):  # noqa: N801, a function of SQL
-    """``rows_of(*columns)``: an aggregate, the rows as a list of lists, in no order; None where there are none."""
+    """``rows_of(*columns)``: an aggregate, the rows as lists, in no order; None or empty where there are none."""
 
     name = "rows_of"
     type = sa.JSON()

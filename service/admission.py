@@ -47,7 +47,7 @@ class Admission:
             return
         self._at_work += 1
         try:
-            if takes_instances(scope["path"]):  # at a pace of their own (``receiving.body``)
+            if takes_instances(scope["method"], scope["path"]):  # at a pace of their own (``receiving.body``)
                 with no_caller():
                     await self._app(scope, receive, send)
             else:

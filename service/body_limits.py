@@ -27,9 +27,9 @@ class BodyLimit:
         return f"The request body is over the limit of {self.bytes // 2**20} MiB ({self.reason})."
 
 
-def takes_instances(path: str) -> bool:
+def takes_instances(method: str, path: str) -> bool:
     """Whether bodies are taken in there as they come, file by file onto the disk."""
-    return path.startswith("/dicomweb/") or path == "/v1/studies"
+    return path.startswith("/dicomweb/") or (method, path) == ("POST", "/v1/studies")
 
 
 def is_utf8_form(content_type: str) -> bool:
@@ -41,8 +41,8 @@ def is_utf8_form(content_type: str) -> bool:
     return kind != "multipart/form-data" or parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8", "us-ascii")
 
 
-def body_limit(settings: Settings, path: str, content_type: str) -> BodyLimit:
-    if takes_instances(path):
+def body_limit(settings: Settings, method: str, path: str, content_type: str) -> BodyLimit:
+    if takes_instances(method, path):
         return BodyLimit(settings.stow_max_bytes, "ALTA_STOW_MAX_MB")
     kind, _ = media_type(content_type)
     if kind == "multipart/form-data":

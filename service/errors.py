@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from model.errors import AltaError, ArchiveError, InputError
@@ -96,6 +96,7 @@ def problem_response(
 def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AltaError, error_response)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(DataError, _value_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
 
@@ -127,6 +128,12 @@ async def error_response(request: Request, error: Exception) -> JSONResponse:
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
     log.error("the database does not answer (%s)", type(error).__name__)
     return problem_response(request, ArchiveError.slug, "The archive cannot answer: database-unavailable.")
+
+
+async def _value_error(request: Request, error: Exception) -> JSONResponse:
+    """PostgreSQL has no NUL in texts; whatever a caller named with one is nowhere."""
+    detail = "A value that was sent is none that the database knows: a text with a NUL, or a number out of its range."
+    return problem_response(request, "invalid-request", detail)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -90,7 +90,7 @@ class RequestFrame:
             answer = problem_response(Request(scope), "wrong-media-type", "Expected a form in UTF-8.")
             await answer(scope, receive, send)
             return
-        limit = body_limit(self._settings, scope["path"], content_type)
+        limit = body_limit(self._settings, scope["method"], scope["path"], content_type)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit.bytes:
             await problem_response(Request(scope), "file-too-large", limit.exceeded)(scope, receive, send)

@@ -124,9 +124,8 @@ def test_studies_without_a_frontal_image_are_counted_and_listed(
 ) -> None:
     write_tiny_checkpoint(tmp_path / "encoders", "ignored")
     for study in ("1.2.3.1", "1.2.3.2", "1.2.3.3"):
-        write_dicom(
-            f"{study}.dcm", study=study, ViewPosition="PA" if study == "1.2.3.1" else "LL", AccessionNumber="A7"
-        )
+        view = "PA" if study == "1.2.3.1" else "LL"
+        write_dicom(f"{study}.dcm", study=study, ViewPosition=view, AccessionNumber="A7\x1b[2J")
     assert "New studies: 3." in alta("ingest", tmp_path / "archive")[1]
     told = "Without a frontal image, so not found by image: 2 studies. Which: alta archive without-frontal"
     out = alta("embed", "--workers", 0)[1]
@@ -134,7 +133,7 @@ def test_studies_without_a_frontal_image_are_counted_and_listed(
     code, out, _ = alta("archive", "without-frontal")
     assert code == 0 and "In all: 2" in out
     assert [line.split(" ")[0] for line in out.splitlines()[:2]] == ["1.2.3.2", "1.2.3.3"]
-    assert "accession_number=A7" in out and "views=LL" in out
+    assert r"accession_number=A7\x1b[2J" in out and "views=LL" in out
     assert "1 of 2 are shown; all of them: --limit 2" in alta("archive", "without-frontal", "--limit", 1)[1]
 
 

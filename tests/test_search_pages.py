@@ -1,6 +1,8 @@
 """Pages of hits: each goes on where the one before it ended, whatever happens in between; reports that say the same
 are one hit."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from index import Catalog, Gallery, Page, Place, Ranking, ReportRecord, Search, Seen, Snapshot, build_generation
 from index.embedding.removal import remove_embeddings
+from index.search.evidence import report_sentences
 from index.search.grouping import report_key
 from index.tables import IMAGE, REPORT, Embedding
 from tests.test_generations import MODEL
@@ -121,7 +124,7 @@ def test_what_counts_as_the_same_report(one: str, other: str, same: bool) -> Non
 
 
 def test_reports_without_a_word_are_of_no_group() -> None:
-    assert report_key(ReportRecord("-- . ...")) == frozenset()
+    assert report_key(ReportRecord("-- . ...")) == b""
 
 
 def test_sections_that_are_not_searched_do_not_make_reports_differ() -> None:
@@ -213,3 +216,12 @@ def test_a_report_that_is_corrected_does_not_come_back_with_another_score(
         session.add(Embedding(study_id=corrected, kind=REPORT, **about))
     again = opened(threes_on_each, tmp_path)
     assert all_after(again, later(search, snapshot.seen), place_of(first)) == without
+
+
+def test_a_report_that_was_read_is_not_held() -> None:
+    record = ReportRecord("Small left effusion. No pneumothorax.", findings="Small left effusion.")
+    gone = weakref.ref(record)
+    assert report_key(record) and report_sentences(record, 5)
+    del record
+    gc.collect()
+    assert gone() is None

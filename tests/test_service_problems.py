@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from index import migrate
 from model import errors as model_errors
 from service.problems import PROBLEMS
 from tests.fakes import FakeEncoder
@@ -217,3 +218,16 @@ def _is_slug(value: object) -> bool:
 def test_the_documentation_lists_every_problem_type() -> None:
     text = (ROOT / "docs/api.md").read_text()
     assert [slug for slug in PROBLEMS if f"`{slug}`" not in text] == []
+
+
+def test_a_text_that_postgresql_cannot_hold_is_refused(postgres_url: str, tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, database_url=postgres_url)
+    migrate(settings.catalog_url)
+    with serve(settings) as client:
+        for query in ("accession_number=A%00", "accession_number=A&accession_institution=N%00"):
+            assert_problem(client.get(f"/v1/studies?{query}"), "invalid-request", 422)
+
+
+def test_a_look_up_takes_no_body_as_large_as_a_study(client: TestClient) -> None:
+    found = client.request("GET", "/v1/studies?accession_number=A", content=bytes(2 * 2**20))
+    assert_problem(found, "file-too-large", 413)

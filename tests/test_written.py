@@ -7,6 +7,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, Field, field_serializer
 
+from service.routes import accession, search, studies
+from service.schemas import SearchReply
 from service.written import written
 
 
@@ -49,3 +51,10 @@ def test_it_is_the_answer_that_the_framework_would_write() -> None:
 def test_the_thread_that_made_it_writes_it() -> None:
     assert TestClient(app_of(True)).get("/").json()["thread"] is True
     assert TestClient(app_of(False)).get("/").json()["thread"] is False
+
+
+def test_every_list_of_hits_is_written_so() -> None:
+    routes = [route for module in (accession, search, studies) for route in module.router.routes]
+    found = {route.path: route.endpoint for route in routes if getattr(route, "response_model", None) is SearchReply}
+    assert len(found) >= 7
+    assert [path for path, endpoint in found.items() if not hasattr(endpoint, "__wrapped__")] == []

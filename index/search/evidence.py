@@ -5,7 +5,6 @@ Axes: N sentences, D width.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -16,7 +15,6 @@ from ..records import ReportRecord
 
 __all__ = ["Sentence", "best_sentences", "report_sentences"]
 
-REPORTS_KNOWN: Final = 2_000  # that are not read again: some MB
 _WORD: Final = re.compile(r"[^\W\d_]{3}")
 
 
@@ -30,7 +28,6 @@ class Sentence:
     end: int | None
 
 
-@lru_cache(REPORTS_KNOWN)
 def report_sentences(report: ReportRecord, most: int) -> tuple[Sentence, ...]:
     """The first ``most`` sentences of what is embedded of a report, findings then impression; repeated ones once."""
     bodies = [body for body in (report.findings, report.impression) if body and body.strip()] or [report.text]

@@ -6,26 +6,42 @@ one that no list of findings has, such as a scoliosis or an earlier operation. N
 what is said ("Pneumothorax?", "(+)", "< 5 mm"), or what stands under a heading.
 """
 
+import hashlib
 import re
-from functools import lru_cache
 from typing import Final
 
 from model.text import report_body, sentences
 
+from ..known_texts import KnownTexts
 from ..records import ReportRecord
 
 __all__ = ["report_key"]
 
-REPORTS_KNOWN: Final = 2_000  # that are not read again: some MB; the nearest reports of many queries are the same
-SENTENCES_KNOWN: Final = 20_000  # the same of sentences, which reports repeat
+REPORTS_KNOWN: Final = 20_000  # that are not read again: the nearest reports of many queries are the same
 _SAYS_NOTHING: Final = re.compile(r"""(?:[\s;:!*"'_]|[.,](?!\d))+""")  # 1.5 is not 15
 _LIST_MARK: Final = re.compile(r"^(?:\d{1,2}[.)]|[-*•])\s+")
 _STOPS: Final = (".", "!", "?")
 
 
-@lru_cache(REPORTS_KNOWN)
-def report_key(report: ReportRecord) -> frozenset[str]:
-    """The sentences of a report; those of two reports that say the same are equal. Empty for one without words."""
+_known: Final = KnownTexts[bytes](REPORTS_KNOWN)
+
+
+def report_key(report: ReportRecord) -> bytes:
+    """A hash of the sentences of a report: those of two reports that say the same are equal. Empty without words."""
+    return _known.of((report.findings, report.impression, report.text), lambda: _hashed(_said(report)))
+
+
+def _hashed(said: frozenset[str]) -> bytes:
+    if not said:
+        return b""
+    digest = hashlib.sha256()
+    for sentence in sorted(said):
+        data = sentence.encode(errors="surrogatepass")
+        digest.update(len(data).to_bytes(8) + data)
+    return digest.digest()
+
+
+def _said(report: ReportRecord) -> frozenset[str]:
     found, heading = [], ""
     for sentence in sentences(report_body(report.findings, report.impression, report.text)):
         said = f"{heading} {_LIST_MARK.sub('', sentence)}"
@@ -36,7 +52,6 @@ def report_key(report: ReportRecord) -> frozenset[str]:
     return frozenset(said for said in bare if said)
 
 
-@lru_cache(SENTENCES_KNOWN)
 def _bare(said: str) -> str:
     """Without what says nothing; empty where nothing is left."""
     bare = _SAYS_NOTHING.sub(" ", said).strip().casefold()

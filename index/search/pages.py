@@ -89,7 +89,7 @@ def find_page(
 ) -> Page:
     """The ``top_k`` hits after a place, or the first ones."""
     records: dict[int, StudyRecord] = {}
-    keys: dict[int, frozenset[str]] = {}
+    keys: dict[int, bytes] = {}
     wanted = top_k + (after.shown if after else 0)
     count = min(wanted + max(MARGIN, wanted // 2), DEEPEST)
     while True:
@@ -127,10 +127,10 @@ def unchanged_since(seen: Seen, fingerprint: str) -> list[sa.ColumnElement[bool]
     return [Study.id.not_in(embedded), Study.id.not_in(removed)]
 
 
-def _groups(ranked: Scored, records: dict[int, StudyRecord], keys: dict[int, frozenset[str]]) -> list[_Group]:
+def _groups(ranked: Scored, records: dict[int, StudyRecord], keys: dict[int, bytes]) -> list[_Group]:
     """Best first. A study without a key is a group of its own; one without a record was deleted since."""
     groups: list[_Group] = []
-    first: dict[frozenset[str], _Group] = {}
+    first: dict[bytes, _Group] = {}
     for place, study_id in enumerate(ranked.ids.tolist()):
         record, key = records.get(study_id), keys.get(study_id)
         if record is None:

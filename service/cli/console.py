@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["console", "print_file", "progress_bar", "staged_progress"]
+__all__ = ["console", "plain", "print_file", "progress_bar", "staged_progress"]
 
 console = Console(highlight=False)
 
@@ -102,5 +102,9 @@ def _lines() -> Iterator[Report]:
 def print_file(name: str, about: str) -> None:
     """A file's name whole on a line of its own, at any width, and what there is to say of it indented below."""
     for line in (name, f"    {about}"):
-        shown = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
-        console.print(shown, markup=False, emoji=False, soft_wrap=True)
+        console.print(plain(line), markup=False, emoji=False, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Text of a file or a header as a terminal may show it: control characters are written out."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

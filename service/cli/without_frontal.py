@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .archive import archive
-from .console import console
+from .console import console, plain
 from .settings import archive_settings, shown_database
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ def without_frontal(limit: Annotated[int, typer.Option(min=1, help="Lines shown.
     with closing(open_catalog(settings.catalog_url)) as catalog:
         records = studies_without_frontal(catalog, limit)
         count = count_without_frontal(catalog)
-    for record in records:
-        about = [f"accession_number={record.accession_number}"] if record.accession_number else []
-        about += [f"study_date={record.study_date}"] if record.study_date else []
-        typer.echo(" ".join([record.study_instance_uid, *about, f"views={','.join(record.views)}"]))
+    for study in records:
+        about = [f"accession_number={study.accession_number}"] if study.accession_number else []
+        about += [f"study_date={study.study_date}"] if study.study_date else []
+        typer.echo(plain(" ".join([study.study_instance_uid, *about, f"views={','.join(study.views)}"])))
     if len(records) < count:
         console.print(f"{len(records)} of {count} are shown; all of them: --limit {count}")
     else:

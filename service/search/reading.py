@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from index import SearchHit
+from index.known_texts import KnownTexts
 from index.reports.language import ENGLISH
 from index.search.evidence import best_sentences, report_sentences
 from index.search.summary import summarise_findings
@@ -24,7 +25,7 @@ __all__ = ["add_evidence", "add_labels"]
 HITS: Final = 10
 SENTENCES_READ: Final = 12
 SENTENCES_SHOWN: Final = 3
-SENTENCES_KNOWN: Final = 20_000  # whose findings are not read again: some MB, and reports repeat their sentences
+SENTENCES_KNOWN: Final = 20_000  # whose findings are not read again, as reports repeat them
 
 
 def add_evidence(
@@ -65,9 +66,11 @@ def add_labels(found: Sequence[SearchHit], hits: Sequence[Hit]) -> FindingsSumma
     return FindingsSummary(reports_read=len(read), findings=[FindingCount(**vars(count)) for count in counts])
 
 
-@lru_cache(SENTENCES_KNOWN)
+_known: Final = KnownTexts[tuple[FindingLabel, ...]](SENTENCES_KNOWN)
+
+
 def _labels_of(sentence: str) -> tuple[FindingLabel, ...]:
-    return tuple(_labels(report_findings([sentence])[1:]))  # the first is No Finding
+    return _known.of((sentence,), lambda: tuple(_labels(report_findings([sentence])[1:])))  # the first is No Finding
 
 
 def _labels(rows: Sequence[ReportFinding]) -> list[FindingLabel]:

@@ -118,7 +118,7 @@ def _echo(check: str, node: DicomNode, ours: str) -> Finding:
     context = node.tls.context() if node.tls else None
     opened: list[Any] = []
 
-    def limit(event: evt.Event) -> None:
+    def limit(event: Any) -> None:
         opened.append(event.assoc.dul.socket.socket)
         opened[-1].settimeout(SECONDS)  # it waits in recv for ever where a TLS 1.3 ticket came and then nothing
 

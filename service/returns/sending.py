@@ -47,7 +47,7 @@ def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
     entity.add_requested_context(EnhancedSRStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     opened: list[Any] = []  # pynetdicom leaves a connection open whose peer went first
 
-    def limit(event: evt.Event) -> None:
+    def limit(event: Any) -> None:
         opened.append(event.assoc.dul.socket.socket)
         opened[-1].settimeout(SILENCE_S)  # it waits in recv for ever where a TLS 1.3 ticket came and then nothing
 

@@ -1,19 +1,23 @@
 """What goes to other systems is in the audit, in one transaction with the row that says so."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from index import Catalog
-from index.access.audit import list_entries, study_key, verify_audit
+from index.access.audit import Event, list_entries, record_events, study_key, verify_audit
 from index.keeping.delete_study import delete_study
-from index.returns.queue import EXPIRES_AFTER
-from index.returns.tidying import tidy_returns
+from index.returns.audited import SENT, return_event
+from index.returns.queue import EXPIRES_AFTER, note_due, sent, take_due
+from index.returns.tidying import KEPT_FOR, tidy_returns
 from index.tables import StudyReturn
+from service.returns.sender import wanted
 from tests.conftest import chest_dataset
 from tests.returning import FROM_ORTHANC, HttpPeer, Returning, http_peer, named, returning, rows, sr_route
 from tests.test_returns_sending import STUDY, arrive, let_time_pass
@@ -116,3 +120,47 @@ def test_a_state_that_was_overtaken_is_not_and_one_of_a_route_that_is_gone_is(
     assert tidy_returns(world.catalog, []) == 1
     key = study_key(world.catalog, STUDY)
     assert written(world.catalog) == [("route:pacs", "result-given-up", key, None)]
+
+
+def test_who_waits_for_a_row_does_not_keep_the_audit_from_others(world: Returning) -> None:
+    """Or every answer about patients would wait for whoever deletes a study."""
+    catalog = world.catalog
+    if catalog.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has one lock for all")
+    world.sender(sr_route())
+    arrive(world)
+    assert note_due(catalog, wanted(sr_route()), world.encoder.fingerprint, 0.0) == 1
+    taken = take_due(catalog, "pacs")
+    assert taken is not None
+    entry = return_event(SENT, study_key(catalog, STUDY), "pacs", "sr")
+    assert_others_are_audited(catalog, lambda: sent(catalog, taken, "1.2", entry=entry))
+    with catalog.write() as session:
+        (row,) = session.scalars(sa.select(StudyReturn))
+        row.sent_at, row.expires_at = None, row.created_at - EXPIRES_AFTER
+        session.add(StudyReturn(study_id=row.study_id, route="old", source_hash="0", expires_at=row.created_at))
+        session.flush()
+        session.execute(
+            sa.update(StudyReturn).where(StudyReturn.route == "old").values(given_up_at=row.created_at - 2 * KEPT_FOR)
+        )
+    assert_others_are_audited(catalog, lambda: tidy_returns(catalog, []), StudyReturn.route == "old")
+    assert [entry[1] for entry in written(catalog)] == ["searched", "result-sent sr", "searched", "result-given-up"]
+
+
+def assert_others_are_audited(catalog: Catalog, call: Callable[[], object], *rows_held: Any) -> None:
+    """While ``call`` waits for rows that somebody else has."""
+    other = Thread(target=lambda: record_events(catalog, [Event("key:viewer", "searched")]), daemon=True)
+    waiting = Thread(target=call, daemon=True)
+    with catalog.session() as holder, catalog.session() as looker:
+        holder.execute(sa.select(StudyReturn.id).where(*rows_held).with_for_update()).all()
+        waiting.start()
+        until = monotonic() + 20
+        while not looker.scalar(sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+            assert monotonic() < until and waiting.is_alive()
+            sleep(0.02)
+        other.start()
+        other.join(5)
+        waited = other.is_alive()
+        holder.rollback()
+    waiting.join(20)
+    other.join(20)
+    assert not waited and not waiting.is_alive()

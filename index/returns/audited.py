@@ -23,7 +23,7 @@ def return_event(action: str, study_key: str, route: str, kind: str = "", host: 
 
 
 def audit_returns(session: Session, events: Sequence[Event]) -> None:
-    """Add entries. The transaction may hold another lock of the catalog: nobody who has the audit's waits for those."""
+    """Add entries, last in a transaction: every answer waits for who has the audit's lock, who waits for nobody."""
     if not events:
         return
     if session.get_bind().dialect.name == "postgresql":

@@ -184,9 +184,10 @@ def sent(catalog: Catalog, taken: Taken, sop_instance_uid: str | None = None, *,
     entry: of the audit, here and below. What was sent is in it, whosever the row is; what is given up, if it was ours.
     """
     with catalog.write(JOBS_LOCK) as session:
-        audit_returns(session, [entry] if entry else [])
         values = {"sent_at": clock(session), "last_error": None, "made": None, "sop_instance_uid": sop_instance_uid}
-        return _write(session, taken, **values)
+        done = _write(session, taken, **values)
+        audit_returns(session, [entry] if entry else [])
+        return done
 
 
 def later(catalog: Catalog, taken: Taken, error: str, *, entry: Event | None = None) -> bool:

@@ -34,8 +34,8 @@ def tidy_returns(catalog: Catalog, routes: Collection[str]) -> int:
         found = [row for row in session.execute(_abandoned(session, routes)) if row[2] in keys]
         values = {"given_up_at": moment, "last_error": sa.func.coalesce(StudyReturn.last_error, EXPIRED), "made": None}
         session.execute(sa.update(StudyReturn).where(StudyReturn.id.in_([row[0] for row in found])).values(**values))
-        audit_returns(session, [return_event(GIVEN_UP, keys[uid], route) for _, route, uid in found])
         done = [session.execute(sa.delete(table).where(*ended)) for table, ended in _ended(moment).items()]
+        audit_returns(session, [return_event(GIVEN_UP, keys[uid], route) for _, route, uid in found])
         return len(found) + sum(one.rowcount for one in done)  # type: ignore[attr-defined]
 
 

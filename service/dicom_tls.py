@@ -34,6 +34,7 @@ class DicomTls(BaseModel):
         context = PeerContext(ssl.PROTOCOL_TLS_CLIENT)  # which verifies certificate and host name
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(CIPHERS)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # `ca` may be an issuing one, whose root is not there
         if self.ca is None:
             context.load_default_certs()
         else:

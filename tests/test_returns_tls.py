@@ -114,6 +114,23 @@ def test_a_report_goes_over_tls_to_a_peer_whose_certificate_is_verified(world: R
     assert [document.StudyInstanceUID for document in got] == [STUDY]
 
 
+def test_the_authority_that_is_trusted_may_be_an_issuing_one_whose_root_is_not_there(
+    world: Returning, tmp_path: Path
+) -> None:
+    root = Authority(tmp_path / "root")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuing CA")])
+    root.write("issuing", root.sign(name, key, BASIC), key)
+    root.name, root.key = name, key
+    root.issue("pacs", x509.IPAddress(ip_address("127.0.0.1")))
+    with storage_scp(tls=root.server()) as (address, got):
+        route = over_tls(address, ca=root.path("issuing.pem"))
+        sender = world.sender(route)
+        arrive(world)
+        assert sender.send_due(route) is True
+    assert len(got) == 1
+
+
 @unreached
 def test_a_peer_that_is_not_who_it_should_be_gets_nothing_and_is_tried_again(
     world: Returning, hospital: Authority, stranger: Authority

@@ -306,6 +306,18 @@ def test_several_ids_of_a_patient_are_refused_and_not_written_as_a_list() -> Non
     assert caught.value.slug == "several-values"
 
 
+def test_an_image_of_several_issuers_goes_where_the_route_tells_the_system() -> None:
+    made = material(chest_dataset(**named(IssuerOfPatientID=["A", "B"])))
+    with pytest.raises(InputError) as caught:
+        diagnostic_report(made)
+    assert caught.value.slug == "several-values"
+    patient = diagnostic_report(made, patient_system="urn:oid:1.2.3")["subject"]["identifier"]
+    assert patient["system"] == "urn:oid:1.2.3" and "assigner" not in patient
+    one = material(chest_dataset(**named(IssuerOfPatientID="A")))
+    patient = diagnostic_report(one, patient_system="urn:oid:1.2.3")["subject"]["identifier"]
+    assert patient["assigner"] == {"display": "A"}
+
+
 def test_our_own_results_are_recognised_when_they_come_back() -> None:
     resource = reports_of_resource(diagnostic_report(material()), "x")
     assert [report.refusal.slug if report.refusal else None for report in resource] == ["own-result"]

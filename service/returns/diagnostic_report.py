@@ -58,9 +58,12 @@ def diagnostic_report(material: Material, *, patient_system: str = "", accession
         "result": [{"reference": f"#{observation['id']}"} for observation in observations],
         "conclusion": material.statement,
     }
+    told = bool(patient_system)
     patient_system = patient_system or _system(header.get("IssuerOfPatientIDQualifiersSequence"))
     if patient := _identifier(header, "PatientID", "MR", patient_system):
-        if issuer := _text(header, "IssuerOfPatientID"):
+        # Where the route tells the system, an issuer that is several is left out.
+        several = told and isinstance(header.get("IssuerOfPatientID"), MultiValue)
+        if not several and (issuer := _text(header, "IssuerOfPatientID")):
             patient["assigner"] = {"display": issuer}
         report["subject"] = {"identifier": patient}
     accession_system = accession_system or _system(header.get("IssuerOfAccessionNumberSequence"))

@@ -1,5 +1,5 @@
-"""TLS towards a DICOM peer, as BCP 195 wants it (PS3.15 B.9, in newer editions B.12): 1.2 or later, forward secrecy,
-authenticated encryption, the peer's certificate and host name verified."""
+"""TLS towards a DICOM peer, after BCP 195 (PS3.15 B.9, in newer editions B.12): 1.2 or later, forward secrecy,
+authenticated encryption, the peer's certificate and host name verified; revocation is not checked."""
 
 import ssl
 from pathlib import Path

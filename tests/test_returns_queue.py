@@ -317,6 +317,22 @@ def test_a_study_that_is_sent_here_again_years_later_does_not_go_back_again(worl
     assert due(world) == 1  # as it would without the row
 
 
+def test_one_whose_header_was_changed_on_its_way_is_another_state_that_age_alone_keeps_back(world: Returning) -> None:
+    image = chest_dataset()
+    world.arrive(image)
+    world.embed()
+    due(world)
+    taken = take_due(world.catalog, "pacs")
+    assert taken is not None and sent(world.catalog, taken, "1.2.3.4.5")
+    let_time_pass(world.catalog, timedelta(days=1000))
+    tidy_returns(world.catalog, ["pacs"])
+    image.InstitutionName = "New PACS"
+    world.arrive(image)
+    world.embed()
+    assert due(world, route=replace(ROUTE, max_age_days=7)) == 0
+    assert due(world) == 1
+
+
 def test_a_row_is_one_senders_until_its_time_is_over(world: Returning) -> None:
     world.arrive(chest_dataset())
     world.embed()

@@ -97,7 +97,8 @@ def orthanc_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthan
     process, http_port, dicom_port = _start_orthanc(program, folder)
     url = f"http://{LOOPBACK}:{http_port}"
     try:
-        with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+        alone = httpx.Limits(max_keepalive_connections=0)  # Orthanc closes those that idle, when it likes
+        with httpx.Client(base_url=url, timeout=30, trust_env=False, limits=alone) as http:
             yield Orthanc(http, url, dicom_port)
     finally:
         process.kill()  # its data are the test's: nothing to save

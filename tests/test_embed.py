@@ -230,8 +230,8 @@ class Meanwhile(FakeEncoder):
 def test_what_changes_while_it_is_encoded_is_not_written_as_current(
     catalog: Catalog, archive: Path, write_dicom: WriteDicom
 ) -> None:
-    for number in range(3):
-        write_dicom(f"{number}.dcm", study=f"1.2.3.{number}", seed=number, PatientID=f"P{number}")
+    for number in range(3):  # of one patient, and so of one batch: the walk begins at any patient
+        write_dicom(f"{number}.dcm", study=f"1.2.3.{number}", seed=number)
     ingest_folder(catalog, archive, workers=0)
     change = sa.update(Study).where(Study.study_instance_uid == "1.2.3.1").values(image_source="0" * 64)
     summary = embed_pending(catalog, Meanwhile(catalog, change), workers=0)

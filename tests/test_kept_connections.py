@@ -29,5 +29,5 @@ def test_a_request_waits_for_itself(path: str) -> None:
     before = Caller(60)
     before.leave()
     with before.present():
-        asyncio.run(Admission(app, limit=1, seconds=60)({"type": "http", "path": path}, none, none))
+        asyncio.run(Admission(app, limit=1, seconds=60)({"type": "http", "method": "POST", "path": path}, none, none))
     assert results == [7]

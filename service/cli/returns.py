@@ -131,7 +131,9 @@ def show(
         return
     with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
-    console.print(f"Wrote {len(data)} bytes to {output}. It names the patient, as the study does.", markup=False)
+    console.print(
+        f"Wrote {len(data)} bytes to {output}. It names the patient, as the study does.", markup=False, soft_wrap=True
+    )
 
 
 def _route(settings: "Settings", name: str) -> "ReturnRoute":

@@ -373,3 +373,9 @@ def test_the_doctor_asks_over_tls(hospital: Authority, stranger: Authority, tmp_
             settings = Settings(data_dir=tmp_path, return_routes=(route,))
             (finding,) = check_network(Installation(settings, {}, ()))
             assert finding.state == state and said in finding.saw
+        ca = tmp_path / "ca.pem"
+        ca.write_bytes(hospital.path("ca.pem").read_bytes())
+        settings = Settings(data_dir=tmp_path, return_routes=(over_tls(address, ca=ca),))
+        ca.unlink()  # between the reading of the settings and the question
+        (finding,) = check_network(Installation(settings, {}, ()))
+        assert finding.state == "fail" and "ca.pem" in finding.saw

@@ -7,16 +7,17 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import requests
 from pydantic import SecretStr
-from pynetdicom import AE, evt
+from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when the module is imported
 
 from index.sources.dicomweb_http import Origin, open_session
 
+from ..dicom_association import associated
 from ..return_settings import DicomNode, ReturnRoute
 from ..settings import Settings
 from .finding import Finding, fail, ok
@@ -115,21 +116,11 @@ def _echo(check: str, node: DicomNode, ours: str) -> Finding:
     entity = AE(ae_title=ours)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = SECONDS
     entity.add_requested_context(Verification)
-    context = node.tls.context() if node.tls else None
-    opened: list[Any] = []
-
-    def limit(event: Any) -> None:
-        opened.append(event.assoc.dul.socket.socket)
-        opened[-1].settimeout(SECONDS)  # it waits in recv for ever where a TLS 1.3 ticket came and then nothing
-
-    association = entity.associate(
-        node.host,
-        node.port,
-        ae_title=node.ae_title,
-        tls_args=(context, node.host) if context else None,
-        evt_handlers=[(evt.EVT_CONN_OPEN, limit)],
-    )
     try:
+        context = node.tls.context() if node.tls else None
+    except ValueError as error:
+        return fail(check, str(error), "Put the file back, or name another in the route's tls.")
+    with associated(entity, node, context, SECONDS) as association:
         if context is not None and context.unverified:
             remedy = f"Name in tls.ca who signs it; it has to be for {node.host}, as the route names it."
             return fail(check, f"Its certificate is not accepted: {context.unverified}", remedy)
@@ -139,10 +130,6 @@ def _echo(check: str, node: DicomNode, ours: str) -> Finding:
         if not association.is_established:
             return fail(check, "It does not answer", REACH)
         status = association.send_c_echo()
-        association.release()
-    finally:
-        for connection in opened:
-            connection.close()  # pynetdicom leaves one open whose peer went first
     if status and status.Status == 0:
         return ok(check, "answers C-ECHO")
     return fail(check, "It does not answer C-ECHO with success", REACH)

@@ -10,12 +10,13 @@ from urllib.parse import quote
 import requests
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pynetdicom import AE
 from pynetdicom.sop_class import EnhancedSRStorage  # type: ignore[attr-defined]  # made when the module is imported
 
 from index.sources.dicomweb_http import TIMEOUT, FetchFailed, Origin, PeerError, Retry, open_session
 from model.errors import AltaError
 
+from ..dicom_association import associated
 from ..jobs.webhooks import post_signed, webhook_client
 from ..return_settings import DicomNode, ReturnRoute
 from .structured_report import written
@@ -45,24 +46,11 @@ def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
     entity.connection_timeout, entity.acse_timeout = 10, 30
     entity.dimse_timeout = entity.network_timeout = SILENCE_S
     entity.add_requested_context(EnhancedSRStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    opened: list[Any] = []  # pynetdicom leaves a connection open whose peer went first
-
-    def limit(event: Any) -> None:
-        opened.append(event.assoc.dul.socket.socket)
-        opened[-1].settimeout(SILENCE_S)  # it waits in recv for ever where a TLS 1.3 ticket came and then nothing
-
     try:
         context = node.tls.context() if node.tls else None
     except ValueError:  # a file that was right at the start is not there any more
         raise NotTaken("certificate-unreadable", away=True) from None
-    association = entity.associate(
-        node.host,
-        node.port,
-        ae_title=node.ae_title,
-        tls_args=(context, node.host) if context else None,
-        evt_handlers=[(evt.EVT_CONN_OPEN, limit)],
-    )
-    try:
+    with associated(entity, node, context, SILENCE_S) as association:
         if context is not None and context.unverified:
             raise NotTaken("bad-certificate", away=True)
         if association.is_rejected:
@@ -71,20 +59,16 @@ def send_dicom(document: Dataset, node: DicomNode, aet: str) -> None:
             raise NotTaken("not-reached", away=True)
         if not association.accepted_contexts:
             raise NotTaken("sr-not-accepted", away=True)
-        answer = association.send_c_store(document)
+        try:
+            answer = association.send_c_store(document)
+        except ValueError as error:  # pynetdicom cannot encode it: of this document, not of the destination
+            raise NotTaken("not-made: ValueError") from error
+        except RuntimeError as error:
+            raise NotTaken("association-lost", away=True) from error
         if "Status" not in answer:
             raise NotTaken("association-lost", away=True)
         if answer.Status not in TRANSFERRED:
             raise _refused(answer.Status)
-    except ValueError as error:  # pynetdicom cannot encode it: of this document, not of the destination
-        raise NotTaken("not-made: ValueError") from error
-    except RuntimeError as error:
-        raise NotTaken("association-lost", away=True) from error
-    finally:
-        if association.is_established:
-            association.release()
-        for connection in opened:
-            connection.close()
 
 
 def store_over_http(document: Dataset, url: str, credentials: str | None) -> None:
